@@ -1,0 +1,1 @@
+"""Let chosen layers of a decoder LLM look right, and find out which."""

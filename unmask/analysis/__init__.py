@@ -1,0 +1,1 @@
+"""Scores of predictions and measures of corpora; runs without torch."""

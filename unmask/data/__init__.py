@@ -1,0 +1,1 @@
+"""Typed, frozen corpora: reading, converting, checking and aligning labelled text."""
