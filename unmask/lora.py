@@ -1,0 +1,259 @@
+"""LoRA for many runs on one frozen backbone, and the route that tells it whose tokens are whose.
+
+    tokens of one pack      | run 0 ........ | run 1 .... | run 2 ........... |
+    frozen W, shared        |                  x @ W.T                        |
+    adapters                | A[0], B[0]     | A[1], B[1] | A[2], B[2]        |
+
+`q_proj(x)` takes no keyword, so a layer learns the boundaries from the model's `Route`. The danger
+is a route that changes between forward and backward: under reentrant gradient checkpointing the
+recomputation would then silently use the wrong adapters. So the route is entered around both, a
+layer called without it raises, and a guard on the model's output raises when backward runs
+outside it or inside another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unmask.kernels import grouped_lora
+from unmask.packing import PackedBatch
+from unmask.recipe import PAPER, Recipe
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapters' shape; defaults are the paper's."""
+
+    rank: int = PAPER.lora_rank
+    alpha: int = PAPER.lora_alpha
+    dropout: float = PAPER.lora_dropout
+    targets: tuple[str, ...] = PAPER.lora_targets
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> LoraSettings:
+        """The adapter settings of a training recipe."""
+        return cls(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.lora_targets)
+
+
+NO_ROUTE = (
+    "no route: call the model inside `with model.route(batch)`, and run backward inside it too"
+)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What dropout depends on besides the place: one seed and one micro-step per run."""
+
+    seeds: tuple[int, ...]
+    micro_steps: tuple[int, ...]
+
+
+class Route:
+    """Which run every token of the current batch belongs to. One per model.
+
+    Raises:
+        RuntimeError: when entered twice, read outside, or left before backward.
+    """
+
+    def __init__(self) -> None:
+        self._batch: PackedBatch | None = None
+        self._draw: Draw | None = None
+        self._ticket = 0
+        self._tickets = count(1)
+
+    @contextmanager
+    def __call__(self, batch: PackedBatch, draw: Draw | None = None) -> Iterator[None]:
+        """Hold `batch` until the block ends; `draw` switches dropout on."""
+        if self._batch is not None:
+            raise RuntimeError("the route is already entered: one batch at a time")
+        self._batch, self._draw, self._ticket = batch, draw, next(self._tickets)
+        try:
+            yield
+        finally:
+            self._batch, self._draw, self._ticket = None, None, 0
+
+    @property
+    def batch(self) -> PackedBatch:
+        """The batch under way."""
+        if self._batch is None:
+            raise RuntimeError(NO_ROUTE)
+        return self._batch
+
+    @property
+    def run_offsets(self) -> Tensor:
+        """int32 [runs + 1] of the batch under way."""
+        return self.batch.run_offsets
+
+    def guard(self, hidden: Tensor) -> Tensor:
+        """Hand `hidden` through; its backward raises unless this very route is still entered."""
+        return _Guard.apply(hidden, self) if hidden.requires_grad else hidden
+
+    def dropout(self, x: Tensor, probability: float, module: int) -> Tensor:
+        """Drop elements of x [tokens, features] by run seed, micro-step, module and place.
+
+        The same run draws the same mask alone, fused with others, and when recomputed.
+        """
+        if not probability or self._draw is None:
+            return x
+        keys = [
+            _mix(_mix(seed, step), module)
+            for seed, step in zip(self._draw.seeds, self._draw.micro_steps, strict=True)
+        ]
+        kept = _uniform_bits(keys, self.run_offsets, x.shape[1], x.device) >= int(
+            probability * 2**24
+        )
+        return x * kept.to(x.dtype) / (1 - probability)
+
+
+class _Guard(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, route: Route) -> Tensor:
+        ctx.route, ctx.ticket = route, route._ticket
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if ctx.route._ticket != ctx.ticket:
+            raise RuntimeError(
+                "the route of the forward pass is no longer held: run backward inside the same "
+                "`with model.route(batch)` block"
+            )
+        return grad, None
+
+
+class GroupedLoRALinear(nn.Module):
+    """A frozen linear layer plus one low-rank update per run.
+
+    Initialised like PEFT: A uniform in ±1/sqrt(in_features), B zero, each run from its own
+    generator so that it starts the same alone and fused.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        features: tuple[int, int],
+        rank: int,
+        alpha: int,
+        dropout: float,
+        route: Route,
+        index: int,
+        generators: Sequence[torch.Generator],
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.route = route
+        self.index = index
+        self.dropout = dropout
+        self.scaling = alpha / rank
+        in_features, out_features = features
+        bound = 1 / math.sqrt(in_features)
+        start = [
+            torch.empty(rank, in_features, dtype=dtype).uniform_(-bound, bound, generator=generator)
+            for generator in generators
+        ]
+        self.lora_A = nn.Parameter(torch.stack(start))
+        self.lora_B = nn.Parameter(torch.zeros(len(start), out_features, rank, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., tokens, in_features] of one pack -> the same with out_features."""
+        flat = x.reshape(-1, x.shape[-1])
+        if self.training:
+            flat = self.route.dropout(flat, self.dropout, self.index)
+        delta = grouped_lora(
+            flat, self.lora_A.to(x.dtype), self.lora_B.to(x.dtype), self.route.run_offsets
+        )
+        return self.base(x) + (self.scaling * delta).view(*x.shape[:-1], -1)
+
+    def merged_weight(self, weight: Tensor, run: int) -> Tensor:
+        """`weight` [out_features, in_features] plus the update of one run, for export."""
+        update = self.lora_B[run].double() @ self.lora_A[run].double()
+        return (weight.double() + self.scaling * update).to(weight.dtype)
+
+
+class RoutedDropout(nn.Module):
+    """Dropout of an encoder's own layers, drawn per run like that of the adapters."""
+
+    def __init__(self, probability: float, route: Route, index: int) -> None:
+        super().__init__()
+        self.probability = probability
+        self.route = route
+        self.index = index
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., tokens, features] -> the same shape."""
+        if not self.training:
+            return x
+        flat = x.reshape(-1, x.shape[-1])
+        return self.route.dropout(flat, self.probability, self.index).view_as(x)
+
+
+def inject(
+    backbone: nn.Module,
+    targets: Iterable[str],
+    build: Callable[[nn.Module, tuple[int, int], int], GroupedLoRALinear],
+) -> list[tuple[str, GroupedLoRALinear]]:
+    """Replace every linear layer whose last name is in `targets` by what `build` makes of it.
+
+    Returns:
+        Names and new layers, in the order of the model.
+
+    Raises:
+        ValueError: when a target names no layer.
+    """
+    wanted = set(targets)
+    found = [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if name.rsplit(".", 1)[-1] in wanted and hasattr(module, "in_features")
+    ]
+    missing = wanted - {name.rsplit(".", 1)[-1] for name, _ in found}
+    if missing:
+        linear = {
+            name.rsplit(".", 1)[-1]
+            for name, module in backbone.named_modules()
+            if hasattr(module, "in_features")
+        }
+        raise ValueError(
+            f"LoRA targets {sorted(missing)} name no layer of {type(backbone).__name__}; "
+            f"its linear layers are {sorted(linear)}"
+        )
+    layers = []
+    for index, (name, module) in enumerate(found):
+        layer = build(module, (int(module.in_features), int(module.out_features)), index)  # pyright: ignore[reportArgumentType]
+        parent, _, child = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), child, layer)
+        layers.append((name, layer))
+    return layers
+
+
+def _mix(a: int, b: int) -> int:
+    """Two integers to one of 32 bits, by the finaliser of MurmurHash3."""
+    x = (a * 0x9E3779B1 + b * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def _uniform_bits(
+    keys: Sequence[int], run_offsets: Tensor, features: int, device: torch.device
+) -> Tensor:
+    """int32 [tokens, features] in 0 .. 2**24 - 1, a hash of run key, token in run and feature."""
+    lengths = run_offsets.diff().tolist()
+    pieces = []
+    for key, length in zip(keys, lengths, strict=True):
+        signed = key - 2**32 if key >= 2**31 else key
+        x = torch.arange(length * features, dtype=torch.int32, device=device)
+        pieces.append(x.mul_(-0x61C88647).bitwise_xor_(signed))
+    x = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(0x7FEB352D)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(-0x7B935975)
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
+    return x.bitwise_and_(0xFFFFFF).view(-1, features)

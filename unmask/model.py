@@ -1,0 +1,357 @@
+"""UnmaskedForTokenClassification: a frozen backbone, adapters, a head, and which layers look right.
+
+The class holds R fine-tunings of one backbone, stacked along a leading run dimension; what a
+user loads or trains alone is the case R = 1. All tokens of a batch pass through the backbone
+together; the route says which adapters and which head are whose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_outputs import TokenClassifierOutput
+
+from unmask.attention import install
+from unmask.backbones import LoadedBackbone, load_backbone
+from unmask.config import UnmaskConfig
+from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
+from unmask.data.tags import tag_names
+from unmask.kernels import grouped_linear
+from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, RoutedDropout, Route, inject
+from unmask.packing import PackedBatch, pack, pack_padded
+from unmask.predict import Prediction, predict_texts
+from unmask.recipe import PAPER
+from unmask.saving import is_saved, load_saved, save
+from unmask.verify import MaskProof, verify
+
+ENCODER_TARGETS = {"q_proj": "query", "v_proj": "value", "k_proj": "key"}
+"""What BERT and RoBERTa call the projections that decoders call q_proj, v_proj and k_proj."""
+
+HEAD_INDEX = 1_000_000
+"""Place of the head's dropout among the numbered modules; adapters and encoders count from 0."""
+
+
+class UnmaskedForTokenClassification(nn.Module):
+    """R token classifiers on one frozen backbone.
+
+    Attributes:
+        labels: entity labels, sorted; `tags` are their IOB2 tags with "O" first.
+        configs: one `UnmaskConfig` per run.
+        lora_layers: names and `GroupedLoRALinear`s, input side first.
+        score_weight, score_bias: heads, [runs, tags, hidden] and [runs, tags].
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedBackbone,
+        labels: Sequence[str],
+        configs: Sequence[UnmaskConfig],
+        lora: LoraSettings | None = None,
+        seeds: Sequence[int] = (120,),
+        head_dropout: float = PAPER.head_dropout,
+        max_subtokens: int = PAPER.max_subtokens,
+    ) -> None:
+        super().__init__()
+        if not labels:
+            raise ValueError("labels is empty: give at least one entity label")
+        if len(configs) != len(seeds):
+            raise ValueError(f"{len(configs)} configurations but {len(seeds)} seeds")
+        self.loaded = loaded
+        self.backbone = loaded.model
+        self.labels = tuple(sorted(set(labels)))
+        self.tags = tag_names(self.labels)
+        self.configs = tuple(configs)
+        self.lora = lora or LoraSettings()
+        self.head_dropout = head_dropout
+        self.max_subtokens = max_subtokens
+        self.seeds = tuple(seeds)
+        self.num_forward_calls = 0
+        self.route = Route()
+        self.encoder = WordEncoder(loaded.tokenizer)
+        # Single-run calls without a batch read the flags of the first configuration.
+        self.previous_attention = install(self.backbone, self.configs[0])
+        self._add_trainable_parts(seeds)
+
+    def _add_trainable_parts(self, seeds: Sequence[int]) -> None:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        # Trained weights are float32 whatever the backbone computes in (float64 stays float64).
+        dtype = torch.promote_types(self.loaded.dtype, torch.float32)
+        targets = self.lora.targets
+        if self.loaded.is_encoder:
+            targets = tuple(ENCODER_TARGETS.get(target, target) for target in targets)
+
+        def build(base: nn.Module, features: tuple[int, int], index: int) -> GroupedLoRALinear:
+            settings = self.lora
+            layer = GroupedLoRALinear(
+                base, features, settings.rank, settings.alpha, settings.dropout,
+                self.route, index, generators, dtype,
+            )  # fmt: skip
+            return layer.to(self.device)
+
+        self.lora_layers = inject(self.backbone, targets, build)
+        self._route_dropout(first_index=len(self.lora_layers))
+        shape = (len(self.tags), self.backbone.config.hidden_size)
+        std = getattr(self.backbone.config, "initializer_range", 0.02)
+        heads = [torch.empty(shape, dtype=dtype).normal_(0, std, generator=g) for g in generators]
+        self.score_weight = nn.Parameter(torch.stack(heads).to(self.device))
+        self.score_bias = nn.Parameter(
+            torch.zeros(len(heads), len(self.tags), dtype=dtype, device=self.device)
+        )
+
+    def _route_dropout(self, first_index: int) -> None:
+        """An encoder's own dropout draws per run, like everything random here."""
+        plain = [
+            (name, module)
+            for name, module in self.backbone.named_modules()
+            if isinstance(module, nn.Dropout) and module.p > 0
+        ]
+        for index, (name, module) in enumerate(plain, start=first_index):
+            parent, _, child = name.rpartition(".")
+            routed = RoutedDropout(module.p, self.route, index)
+            setattr(self.backbone.get_submodule(parent), child, routed)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        labels: Sequence[str] | None = None,
+        unmask: str | Sequence[int] | None = None,
+        quantization: str | None = None,
+        lora: LoraSettings | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        seed: int = 120,
+        max_subtokens: int | None = None,
+    ) -> UnmaskedForTokenClassification:
+        """Load a saved labeler, or put a fresh head and fresh adapters on a backbone.
+
+        Args:
+            model: a folder written by `save_pretrained`, or a backbone: a short name
+                (`unmask.backbones.BACKBONES`), a hub id or a local folder.
+            labels: entity labels, for a fresh labeler.
+            unmask: which layers look right, for a fresh one: a code such as "0110" or a sequence
+                of layer indices. Encoders take none.
+            quantization: "nf4" or None.
+            lora: shape of fresh adapters.
+            dtype: dtype of the backbone's computation; default float32 for a fresh labeler, and
+                as trained for a saved one.
+            device: default: a CUDA device where there is one.
+            seed: of a fresh labeler's adapters and head.
+            max_subtokens: longer inputs are cut in training and windowed in `predict`.
+
+        Raises:
+            ValueError: for settings that do not fit together, or a saved adapter that lacks its
+                configuration or belongs to another backbone.
+        """
+        if is_saved(Path(model)):
+            given = {"labels": labels, "unmask": unmask, "quantization": quantization, "lora": lora}
+            clashing = [name for name, value in given.items() if value is not None]
+            if clashing:
+                raise ValueError(
+                    f"{model} is a saved labeler, which brings its own {', '.join(clashing)}; "
+                    "leave that out, or name a backbone"
+                )
+            return load_saved(cls, Path(model), dtype=dtype, device=device)
+        if labels is None:
+            raise ValueError(f"{model} is a backbone, not a saved labeler: say labels=[...]")
+        loaded = load_backbone(str(model), dtype or "float32", quantization, device)
+        config = configuration(loaded, unmask)
+        limit = max_subtokens or PAPER.max_subtokens
+        return cls(loaded, labels, [config], lora, [seed], max_subtokens=limit).eval()
+
+    def save_pretrained(self, folder: str | Path, run: int = 0) -> None:
+        """Write adapters and head in PEFT's format, with `unmask_config.json` beside them."""
+        save(self, Path(folder), run)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        return self.backbone.device
+
+    @property
+    def num_runs(self) -> int:
+        """R."""
+        return len(self.configs)
+
+    @property
+    def causal(self) -> list[tuple[bool, ...]]:
+        """For every run, for every layer: does the causal mask stay?"""
+        return [config.causal for config in self.configs]
+
+    def run_parameters(self, run: int) -> dict[str, Tensor]:
+        """The trained tensors of one run, by name: views, so that writing to them trains it."""
+        views = {}
+        for name, layer in self.lora_layers:
+            views[f"{name}.lora_A"] = layer.lora_A[run]
+            views[f"{name}.lora_B"] = layer.lora_B[run]
+        views["score.weight"] = self.score_weight[run]
+        views["score.bias"] = self.score_bias[run]
+        return views
+
+    def stacked_parameters(self) -> dict[str, nn.Parameter]:
+        """The trained tensors of all runs, by the names of `run_parameters`, runs first."""
+        stacked = {}
+        for name, layer in self.lora_layers:
+            stacked[f"{name}.lora_A"] = layer.lora_A
+            stacked[f"{name}.lora_B"] = layer.lora_B
+        return {**stacked, "score.weight": self.score_weight, "score.bias": self.score_bias}
+
+    def batch(self, runs: Sequence[Sequence[EncodedSentence]]) -> PackedBatch:
+        """Pack sentences, one sequence per run, with this model's flags, on its device."""
+        return pack(runs, self.causal).to(self.device)
+
+    def hidden_states(self, batch: PackedBatch) -> Tensor:
+        """Last hidden states [tokens, hidden] of a batch; call inside the route."""
+        return self.backbone(
+            input_ids=batch.token_ids[None],
+            position_ids=batch.position_ids[None] + self.loaded.position_offset,
+            packed=batch,
+            **({} if self.loaded.is_encoder else {"use_cache": False}),
+        ).last_hidden_state[0]
+
+    def logits(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Scores at the labelled tokens only; call inside the route.
+
+        Returns:
+            Logits [labelled, tags] and int32 [runs + 1], where each run's labelled tokens begin.
+        """
+        labelled = batch.label_ids != IGNORED_LABEL
+        places = labelled.nonzero().flatten()
+        offsets = torch.searchsorted(places.cpu(), batch.run_offsets.long()).int()
+        hidden = self.hidden_states(batch)
+        if self.training:
+            hidden = self.route.dropout(hidden, self.head_dropout, HEAD_INDEX)
+        hidden = hidden[places].to(self.score_weight.dtype)
+        bias = torch.repeat_interleave(
+            self.score_bias, offsets.diff().long().to(self.device), dim=0
+        )
+        return grouped_linear(hidden, self.score_weight, offsets) + bias, offsets
+
+    def losses(self, batch: PackedBatch) -> Tensor:
+        """[runs], each the mean cross-entropy over that run's own labelled words.
+
+        A run without a labelled word in this batch has loss 0. Call inside the route, and run
+        backward inside it too: the route's guard raises otherwise.
+        """
+        logits, offsets = self.logits(batch)
+        logits = self.route.guard(logits)
+        labels = batch.label_ids[batch.label_ids != IGNORED_LABEL]
+        per_word = F.cross_entropy(logits, labels, reduction="none")
+        counts = offsets.diff().tolist()
+        return torch.stack([part.sum() / max(len(part), 1) for part in per_word.split(counts)])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> TokenClassifierOutput:
+        """The signature of transformers' token classifiers, for a single run.
+
+        Args:
+            input_ids: int64 [batch, length], padded on either side.
+            attention_mask: [batch, length], 1 for tokens.
+            labels: int64 [batch, length], -100 where nothing is to be learned.
+
+        Returns:
+            Loss (with labels) and logits [batch, length, tags]; logits of padding are 0. In
+            training mode every call draws new dropout masks. With gradient checkpointing backward
+            raises; use `losses` inside `route` there.
+        """
+        if self.num_runs != 1:
+            raise ValueError(f"forward() serves one run, this model holds {self.num_runs}")
+        everywhere = torch.zeros_like(input_ids)
+        batch, kept = pack_padded(input_ids, attention_mask, self.causal[0], everywhere)
+        self.num_forward_calls += self.training
+        with self.route(batch, Draw(self.seeds, (self.num_forward_calls,))):
+            flat, _ = self.logits(batch)
+        logits = flat.new_zeros(*input_ids.shape, len(self.tags))
+        logits[kept] = flat
+        loss = None
+        if labels is not None:
+            masked = labels.masked_fill(~kept, IGNORED_LABEL)
+            loss = F.cross_entropy(logits.flatten(0, 1), masked.flatten())
+        return TokenClassifierOutput(loss=loss, logits=logits)  # pyright: ignore[reportArgumentType]
+
+    @torch.no_grad()
+    def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
+        """For every run and sentence, [words kept, tags]: the softmax at first sub-tokens."""
+        batch = self.batch(runs)
+        was_training = self.training
+        self.eval()
+        with self.route(batch):
+            logits, _ = self.logits(batch)
+        self.train(was_training)
+        scores = logits.float().softmax(dim=-1).cpu()
+        words = [[sum(label != IGNORED_LABEL for label in s.label_ids) for s in run] for run in runs]
+        parts = iter(scores.split([count for run in words for count in run]))
+        return [[next(parts) for _ in run] for run in runs]
+
+    def predict(
+        self,
+        inputs: str | Sequence[str] | Sequence[Sequence[str]],
+        batch_size: int = 8,
+        overlap: int = 32,
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """Find labelled spans in running text or in pre-split words.
+
+        Args:
+            inputs: one text, or a list of texts or of lists of words.
+            batch_size: windows per forward pass.
+            overlap: sub-tokens that neighbouring windows of a long text share.
+
+        Returns:
+            A list of spans for one text, a list of lists otherwise, in the order given; see
+            `unmask.predict.Prediction`.
+        """
+        if self.num_runs != 1:
+            raise ValueError(f"predict() serves one run, this model holds {self.num_runs}")
+
+        def score(sentences: Sequence[EncodedSentence]) -> list[Tensor]:
+            return self.probabilities([sentences])[0]
+
+        return predict_texts(
+            inputs, self.encoder, score, self.tags, self.max_subtokens, batch_size, overlap
+        )
+
+    def verify_mask(self, run: int = 0) -> MaskProof:
+        """Probe every layer: does it see what the configuration of `run` says?"""
+
+        def forward(batch: PackedBatch) -> None:
+            with self.route(batch):
+                self.hidden_states(batch)
+
+        return verify(self.backbone, self.configs[run], forward, num_runs=self.num_runs, run=run)
+
+
+def configuration(
+    loaded: LoadedBackbone, unmask: str | Sequence[int] | UnmaskConfig | None
+) -> UnmaskConfig:
+    """The configuration that a user means for this backbone.
+
+    Raises:
+        ValueError: for a decoder without one, or an encoder with one.
+    """
+    num_layers = loaded.model.config.num_hidden_layers
+    if loaded.is_encoder:
+        if unmask not in (None, "encoder"):
+            raise ValueError(
+                f"{loaded.weights.name} is an encoder: it looks right everywhere already, so leave "
+                f"out the unmasking code {unmask!r}"
+            )
+        return UnmaskConfig((True,) * num_layers)
+    if unmask is None:
+        raise ValueError(
+            f'{loaded.weights.name} is a decoder: say which layers look right, such as unmask="0110"'
+        )
+    if isinstance(unmask, UnmaskConfig):
+        return unmask
+    if isinstance(unmask, str):
+        return UnmaskConfig.parse(unmask, num_layers)
+    return UnmaskConfig.from_layers(unmask, num_layers)

@@ -1,0 +1,193 @@
+"""PackedBatch: sentences of one or many runs laid end to end, with nothing between them.
+
+    run            |------------ 0 -----------|------- 1 -------|
+    sentence       |---- 0 ----|----- 1 ------|------- 2 -------|
+    token_ids      EU rejects . Peter Blackb. Peter Blackburn    .
+    position_ids    0    1    2    0     1       0      1        2
+    cu_seqlens      0           3             5                  8
+    run_offsets     0                         5                  8
+    causal[:, l]    one flag per sentence for every layer l
+
+No token is padding, so everything in a decoder that is not attention treats a pack as one long
+sequence. The easy mistake is to forget that positions restart with every sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """Sentences end to end. Shapes: T tokens, S sentences, L layers, R runs.
+
+    Raises:
+        ValueError: when offsets, flags and tokens do not fit together. Checked on the CPU, once;
+            `to` does not check again.
+    """
+
+    token_ids: Tensor
+    """int64 [T]."""
+    position_ids: Tensor
+    """int64 [T], restarting at 0 with every sentence."""
+    label_ids: Tensor
+    """int64 [T], `IGNORED_LABEL` where nothing is predicted."""
+    cu_seqlens: Tensor
+    """int32 [S + 1], cumulative sentence lengths from 0 to T."""
+    max_seqlen: int
+    causal: Tensor
+    """bool [S, L], True where the causal mask stays."""
+    run_offsets: Tensor
+    """int32 [R + 1] on the CPU, token index at which each run begins, from 0 to T."""
+
+    def __post_init__(self) -> None:
+        if self.token_ids.device.type == "cpu":
+            self._check()
+
+    def _check(self) -> None:
+        tokens = self.token_ids.numel()
+        for name in ("position_ids", "label_ids"):
+            if getattr(self, name).shape != (tokens,):
+                shape = tuple(getattr(self, name).shape)
+                raise ValueError(f"packed batch: {name} has shape {shape}, expected ({tokens},)")
+        for name in ("cu_seqlens", "run_offsets"):
+            offsets = getattr(self, name)
+            if offsets[0] != 0 or offsets[-1] != tokens or (offsets.diff() < 0).any():
+                raise ValueError(
+                    f"packed batch: {name} must rise from 0 to the {tokens} tokens, "
+                    f"got {offsets.tolist()}"
+                )
+        if self.causal.shape[0] != self.num_sentences:
+            raise ValueError(
+                f"packed batch: {self.causal.shape[0]} rows of causal flags for "
+                f"{self.num_sentences} sentences"
+            )
+        if not torch.isin(self.run_offsets, self.cu_seqlens).all():
+            raise ValueError(
+                "packed batch: a run must begin where a sentence begins; run offsets "
+                f"{self.run_offsets.tolist()}, sentence offsets {self.cu_seqlens.tolist()}"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return self.token_ids.numel()
+
+    @property
+    def num_sentences(self) -> int:
+        """S."""
+        return self.cu_seqlens.numel() - 1
+
+    @property
+    def num_runs(self) -> int:
+        """R."""
+        return self.run_offsets.numel() - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """int32 [S], tokens of each sentence."""
+        return self.cu_seqlens.diff()
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        """The same batch on `device`; run offsets stay on the host, which reads them."""
+        tensors = ("token_ids", "position_ids", "label_ids", "cu_seqlens", "causal")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in tensors}
+        return replace(self, **moved)
+
+
+def pack(
+    runs: Sequence[Sequence[EncodedSentence]], causal: Sequence[Sequence[bool]]
+) -> PackedBatch:
+    """Lay the sentences of each run end to end, run after run.
+
+    Args:
+        runs: for every run the sentences of its batch; a run may have none.
+        causal: for every run one flag per layer, True where the causal mask stays.
+    """
+    if len(runs) != len(causal):
+        raise ValueError(f"{len(runs)} runs but {len(causal)} rows of causal flags")
+    sentences = [sentence for run in runs for sentence in run]
+    if not sentences:
+        raise ValueError("cannot pack a batch without sentences")
+    lengths = [len(sentence.token_ids) for sentence in sentences]
+    cu_seqlens = _offsets(lengths)
+    flags = [flags for run, flags in zip(runs, causal, strict=True) for _ in run]
+    run_tokens = [sum(len(sentence.token_ids) for sentence in run) for run in runs]
+    return PackedBatch(
+        token_ids=torch.tensor([token for s in sentences for token in s.token_ids]),
+        position_ids=positions(cu_seqlens),
+        label_ids=torch.tensor([label for s in sentences for label in s.label_ids]),
+        cu_seqlens=cu_seqlens,
+        max_seqlen=max(lengths),
+        causal=torch.tensor(flags, dtype=torch.bool),
+        run_offsets=_offsets(run_tokens),
+    )
+
+
+def pack_padded(
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    causal: Sequence[bool],
+    labels: Tensor | None = None,
+) -> tuple[PackedBatch, Tensor]:
+    """Drop the padding of a rectangle of sentences, wherever it stands.
+
+    Args:
+        input_ids: int64 [sentences, length].
+        attention_mask: [sentences, length], 1 for tokens and 0 for padding; None means no padding.
+        causal: one flag per layer.
+        labels: int64 [sentences, length] or None.
+
+    Returns:
+        The batch of one run, and bool [sentences, length], True for the tokens kept: assign to
+        `rectangle[kept]` to go back.
+    """
+    kept = torch.ones_like(input_ids, dtype=torch.bool)
+    if attention_mask is not None:
+        kept = attention_mask.bool()
+    lengths = kept.sum(dim=1)
+    if (lengths == 0).any():
+        rows = (lengths == 0).nonzero().flatten().tolist()
+        raise ValueError(f"rows {rows} of the batch hold nothing but padding; leave them out")
+    cu_seqlens = _offsets(lengths.tolist()).to(input_ids.device)
+    num_tokens = int(cu_seqlens[-1])
+    batch = PackedBatch(
+        token_ids=input_ids[kept],
+        position_ids=positions(cu_seqlens),
+        label_ids=labels[kept] if labels is not None else _unlabelled(num_tokens, input_ids.device),
+        cu_seqlens=cu_seqlens,
+        max_seqlen=int(lengths.max()),
+        causal=torch.tensor([list(causal)], dtype=torch.bool, device=input_ids.device).repeat(
+            len(input_ids), 1
+        ),
+        run_offsets=torch.tensor([0, num_tokens], dtype=torch.int32),
+    )
+    return batch, kept
+
+
+def positions(cu_seqlens: Tensor) -> Tensor:
+    """Index of every token in its own sentence, int64 [T].
+
+    >>> positions(torch.tensor([0, 3, 5])).tolist()
+    [0, 1, 2, 0, 1]
+    """
+    starts = cu_seqlens[:-1].long()
+    lengths = cu_seqlens.diff().long()
+    total = torch.arange(int(cu_seqlens[-1]), device=cu_seqlens.device)
+    return total - torch.repeat_interleave(starts, lengths)
+
+
+def _offsets(lengths: Sequence[int]) -> Tensor:
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    torch.cumsum(torch.tensor(lengths), dim=0, out=offsets[1:])
+    return offsets
+
+
+def _unlabelled(num_tokens: int, device: torch.device) -> Tensor:
+    return torch.full((num_tokens,), IGNORED_LABEL, device=device)

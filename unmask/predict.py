@@ -1,0 +1,200 @@
+"""Text or words to labelled spans: windows over long input, valid IOB2, offsets that hold.
+
+Takes a function that scores encoded sentences, so it knows no model. Words come from our own
+splitting, never from a tokenizer's offsets, so `text[start:end]` is the span's text by
+construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmask.data.alignment import EncodedSentence, WordEncoder
+from unmask.data.tags import spans_from_tags
+from unmask.data.words import split_words
+
+ScoreFunction = Callable[[Sequence[EncodedSentence]], list[Tensor]]
+
+
+class Prediction(TypedDict):
+    """One span. `score` is the mean over its words of the probability of the word's tag.
+
+    `start` and `end` count characters of the text (of the words joined by single spaces, when
+    words were given). `word_start` and `word_end` (exclusive) are there when words were given.
+    """
+
+    text: str
+    label: str
+    score: float
+    start: int
+    end: int
+    word_start: NotRequired[int]
+    word_end: NotRequired[int]
+
+
+@dataclass(frozen=True)
+class _Input:
+    text: str
+    words: tuple[str, ...]
+    starts: tuple[int, ...]
+    were_words: bool
+
+
+@dataclass(frozen=True)
+class _Window:
+    source: int
+    first_word: int
+    encoded: EncodedSentence
+
+
+def predict_texts(
+    inputs: str | Sequence[str] | Sequence[Sequence[str]],
+    encoder: WordEncoder,
+    score: ScoreFunction,
+    tags: Sequence[str],
+    max_subtokens: int,
+    batch_size: int = 8,
+    overlap: int = 32,
+) -> list[Prediction] | list[list[Prediction]]:
+    """See `UnmaskedForTokenClassification.predict`."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    room = max_subtokens - encoder.num_special_tokens
+    if not 0 <= overlap < room:
+        raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
+    sources = [_read(item) for item in ([inputs] if isinstance(inputs, str) else inputs)]
+    windows = [
+        window
+        for index, source in enumerate(sources)
+        for window in _windows(index, source.words, encoder, max_subtokens, overlap)
+    ]
+    by_word = _score_windows(sources, windows, score, len(tags), batch_size)
+    spans = [_spans(source, table, tags) for source, table in zip(sources, by_word, strict=True)]
+    return spans[0] if isinstance(inputs, str) else spans
+
+
+def decode_iob2(log_probabilities: np.ndarray, tags: Sequence[str]) -> list[int]:
+    """The most probable valid IOB2 sequence (Viterbi).
+
+    An I- tag may follow only B- or I- of its own label, so it never begins a sentence.
+
+    Args:
+        log_probabilities: [words, tags].
+        tags: names of the columns.
+
+    Returns:
+        One column index per word.
+    """
+    allowed = np.array([[_may_follow(tag, before) for tag in tags] for before in tags])
+    steps = np.where(allowed, 0.0, -np.inf)
+    start = np.array([-np.inf if tag.startswith("I-") else 0.0 for tag in tags])
+    best = log_probabilities[0] + start
+    back = np.zeros(log_probabilities.shape, dtype=int)
+    for word in range(1, len(log_probabilities)):
+        paths = best[:, None] + steps
+        back[word] = paths.argmax(axis=0)
+        best = paths.max(axis=0) + log_probabilities[word]
+    path = [int(best.argmax())]
+    for word in range(len(log_probabilities) - 1, 0, -1):
+        path.append(int(back[word][path[-1]]))
+    return path[::-1]
+
+
+def _may_follow(tag: str, before: str) -> bool:
+    return not tag.startswith("I-") or before[2:] == tag[2:]
+
+
+def _read(item: str | Sequence[str]) -> _Input:
+    if isinstance(item, str):
+        pieces = split_words(item)
+        words = tuple(item[start:end] for start, end in pieces)
+        return _Input(item, words, tuple(start for start, _ in pieces), were_words=False)
+    words = tuple(item)
+    odd = next((word for word in words if not isinstance(word, str) or not word.strip()), None)
+    if odd is not None:
+        raise ValueError(f"a list of words holds {odd!r}; every word must be a non-empty string")
+    starts, position = [], 0
+    for word in words:
+        starts.append(position)
+        position += len(word) + 1
+    return _Input(" ".join(words), words, tuple(starts), were_words=True)
+
+
+def _windows(
+    source: int, words: Sequence[str], encoder: WordEncoder, max_subtokens: int, overlap: int
+) -> list[_Window]:
+    windows, first = [], 0
+    while first < len(words):
+        encoded = encoder.encode_words(words[first:], max_subtokens)
+        windows.append(_Window(source, first, encoded))
+        end = first + encoded.num_words
+        if end == len(words):
+            break
+        first = _step_back(words, encoder, first, end, overlap)
+    return windows
+
+
+def _step_back(
+    words: Sequence[str], encoder: WordEncoder, first: int, end: int, overlap: int
+) -> int:
+    """The word at which the next window begins: up to `overlap` sub-tokens before `end`."""
+    begin, shared = end, 0
+    while begin - 1 > first:
+        shared += len(encoder.encode_word(words[begin - 1]))
+        if shared > overlap:
+            break
+        begin -= 1
+    return begin
+
+
+def _score_windows(
+    sources: Sequence[_Input],
+    windows: Sequence[_Window],
+    score: ScoreFunction,
+    num_tags: int,
+    batch_size: int,
+) -> list[np.ndarray]:
+    """Probabilities [words, tags] per input, from the window that sees most around each word."""
+    tables = [np.zeros((len(source.words), num_tags)) for source in sources]
+    context = [np.full(len(source.words), -1) for source in sources]
+    # Like lengths together: fewer bins for attention, and results keep their own places anyway.
+    order = sorted(range(len(windows)), key=lambda i: len(windows[i].encoded.token_ids))
+    for start in range(0, len(order), batch_size):
+        chosen = [windows[index] for index in order[start : start + batch_size]]
+        for window, probabilities in zip(chosen, score([w.encoded for w in chosen]), strict=True):
+            count = len(probabilities)
+            places = np.arange(window.first_word, window.first_word + count)
+            around = np.minimum(np.arange(count), np.arange(count)[::-1])
+            better = around > context[window.source][places]
+            tables[window.source][places[better]] = probabilities[torch.from_numpy(better)].numpy()
+            context[window.source][places[better]] = around[better]
+    return tables
+
+
+def _spans(source: _Input, table: np.ndarray, tags: Sequence[str]) -> list[Prediction]:
+    if not source.words:
+        return []
+    with np.errstate(divide="ignore"):
+        path = decode_iob2(np.log(table), tags)
+    found: list[Prediction] = []
+    for span in spans_from_tags([tags[index] for index in path]):
+        chosen = [table[word, path[word]] for word in range(span.start, span.end)]
+        start = source.starts[span.start]
+        end = source.starts[span.end - 1] + len(source.words[span.end - 1])
+        prediction = Prediction(
+            text=source.text[start:end],
+            label=span.label,
+            score=float(np.mean(chosen)),
+            start=start,
+            end=end,
+        )
+        if source.were_words:
+            prediction["word_start"], prediction["word_end"] = span.start, span.end
+        found.append(prediction)
+    return found

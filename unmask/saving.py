@@ -1,0 +1,201 @@
+"""Saved labelers: adapters and head as PEFT files, with our own configuration beside them.
+
+    adapter_config.json          PEFT's LoraConfig, so that anyone can load the adapters
+    adapter_model.safetensors    the adapters and the head
+    unmask_config.json           which layers look right, labels, the backbone and its digest
+
+PEFT's files alone would load as a causal model, silently: a folder without unmask_config.json is
+refused. Base weights are never written; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from unmask.backbones import LoadedBackbone, load_backbone
+from unmask.config import UnmaskConfig
+from unmask.lora import LoraSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG_FILE = "unmask_config.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+PEFT_CONFIG_FILE = "adapter_config.json"
+FORMAT_VERSION = 1
+MAX_FILE_BYTES = 8 * 2**30
+
+# What transformers' token-classification classes call their backbone and their head.
+DECODER_NAMES = ("model", "score")
+ENCODER_HEAD = "classifier"
+
+
+def is_saved(folder: Path) -> bool:
+    """Is this a folder of ours (or of PEFT's, which `load_saved` then refuses by name)?"""
+    return (folder / CONFIG_FILE).exists() or (folder / PEFT_CONFIG_FILE).exists()
+
+
+def save(model: Any, folder: Path, run: int = 0) -> None:
+    """Write one run of an `UnmaskedForTokenClassification`; see `load_saved`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded: LoadedBackbone = model.loaded
+    tensors = {
+        _peft_name(name, loaded): tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.run_parameters(run).items()
+    }
+    save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
+    _write_json(folder / PEFT_CONFIG_FILE, _peft_config(model))
+    loaded.tokenizer.save_pretrained(folder)
+    # Last, so that a folder that was cut short lacks it and is refused.
+    _write_json(folder / CONFIG_FILE, _own_config(model, run))
+
+
+def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | None = None) -> Any:
+    """Load what `save` wrote: the backbone from where it came, the rest from `folder`.
+
+    Raises:
+        ValueError: when a file is missing, damaged, or made for another backbone.
+    """
+    config = _read_own_config(folder)
+    base = config["backbone"]
+    loaded = load_backbone(base["load_from"], dtype or base["dtype"], base["quantization"], device)
+    if loaded.digest() != base["digest"]:
+        raise ValueError(
+            f"{folder} was trained on {base['name']}, but the weights now found under that name "
+            f"({loaded.weights.name}) are others; its adapters would compute nonsense"
+        )
+    lora = LoraSettings(**{**config["lora"], "targets": tuple(config["lora"]["targets"])})
+    flags = UnmaskConfig(tuple(config["bidirectional"]), config["num_groups"])
+    model = cls(
+        loaded, config["labels"], [flags], lora, [0], config["head_dropout"], config["max_subtokens"]
+    )
+    _fill(model, folder)
+    return model.eval()
+
+
+def _fill(model: Any, folder: Path) -> None:
+    """Copy the saved tensors into run 0, after checking every name, shape and value."""
+    path = folder / ADAPTER_FILE
+    if not path.exists():
+        raise ValueError(f"{folder} has no {ADAPTER_FILE}: the saved labeler is incomplete")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path} is larger than any adapter file should be")
+    try:
+        saved = load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    own = model.run_parameters(0)
+    names = {_peft_name(name, model.loaded): name for name in own}
+    if set(saved) != set(names):
+        odd = sorted(set(saved) ^ set(names))[:3]
+        raise ValueError(
+            f"{path} does not fit {model.loaded.weights.name}: tensors such as {odd} are on one "
+            "side only; it was made for another backbone or other LoRA targets"
+        )
+    for saved_name, name in names.items():
+        tensor, target = saved[saved_name], own[name]
+        if tensor.shape != target.shape:
+            raise ValueError(
+                f"{path}: {saved_name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(target.shape)}; it was made for another backbone"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {saved_name} holds values that are not finite")
+        with torch.no_grad():
+            target.copy_(tensor)
+
+
+def _read_own_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        raise ValueError(
+            f"{folder} has no {CONFIG_FILE}, so nothing says which layers look right; loading it "
+            "anyway would silently give a causal model"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{path} is not of format version {FORMAT_VERSION}")
+    needed = {"bidirectional", "num_groups", "labels", "lora", "backbone", "head_dropout"}
+    missing = sorted((needed | {"max_subtokens"}) - set(config))
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return config
+
+
+def _own_config(model: Any, run: int) -> dict[str, Any]:
+    loaded: LoadedBackbone = model.loaded
+    config: UnmaskConfig = model.configs[run]
+    lora: LoraSettings = model.lora
+    weights = loaded.weights
+    return {
+        "format_version": FORMAT_VERSION,
+        "code": config.code,
+        "bidirectional": list(config.bidirectional),
+        "num_groups": config.num_groups,
+        "labels": list(model.labels),
+        "scheme": "IOB2",
+        "max_subtokens": model.max_subtokens,
+        "head_dropout": model.head_dropout,
+        "lora": {
+            "rank": lora.rank,
+            "alpha": lora.alpha,
+            "dropout": lora.dropout,
+            "targets": list(lora.targets),
+        },
+        "backbone": {
+            "name": weights.name,
+            "load_from": loaded.load_from,
+            "revision": weights.revision,
+            "digest": loaded.digest(),
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "quantization": loaded.quantization,
+            "is_encoder": loaded.is_encoder,
+        },
+        "versions": {
+            package: importlib.metadata.version(package)
+            for package in ("unmask", "torch", "transformers", "peft")
+        },
+    }
+
+
+def _peft_config(model: Any) -> dict[str, Any]:
+    from peft import LoraConfig, TaskType
+
+    lora: LoraSettings = model.lora
+    config = LoraConfig(
+        task_type=TaskType.TOKEN_CLS,
+        base_model_name_or_path=model.loaded.weights.path,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted({name.rsplit(".", 1)[-1] for name, _ in model.lora_layers}),
+        modules_to_save=["classifier", "score"],
+        inference_mode=True,
+    )
+    values = config.to_dict()
+    values["target_modules"] = sorted(values["target_modules"])
+    return values
+
+
+def _peft_name(name: str, loaded: LoadedBackbone) -> str:
+    """The name that PEFT gives a tensor inside transformers' token-classification class."""
+    prefix, head = DECODER_NAMES
+    if loaded.is_encoder:
+        prefix, head = loaded.model.base_model_prefix, ENCODER_HEAD
+    if name.startswith("score."):
+        return f"base_model.model.{head}.{name.removeprefix('score.')}"
+    return f"base_model.model.{prefix}.{name}.weight"
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,180 @@
+"""Proof by perturbation that each layer sees what its configuration says.
+
+Every layer is probed by itself: in a normal forward pass its own input is changed at one token,
+the layer is run again, and the outputs of the tokens to the left and to the right are compared.
+Final logits would only tell that *some* layer is open. This file knows nothing of how the mask
+is made: a proof must not live in the code that it proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unmask.attention import decoder_layers
+from unmask.config import UnmaskConfig
+from unmask.packing import PackedBatch, positions
+
+PROBE_LENGTHS = (1, 5, 6)
+"""Tokens of the probe's sentences. The last is probed; the others must not notice."""
+
+MOVED = 1e-6
+"""A state counts as moved when it changes by more than this share of the probed token's change.
+
+What a mask hides has weight exactly 0, so in practice the changes are 0 or of order 0.01 to 1.
+"""
+
+
+@dataclass(frozen=True)
+class LayerProof:
+    """What the probe of one layer saw."""
+
+    layer: int
+    should_look_right: bool
+    looks_right: bool
+    looks_left: bool
+    leaks: bool
+    """A token of another sentence moved."""
+
+    @property
+    def agrees(self) -> bool:
+        """Does the layer do what it should?"""
+        return self.looks_right == self.should_look_right and self.looks_left and not self.leaks
+
+
+@dataclass(frozen=True)
+class MaskProof:
+    """One `LayerProof` per layer, input side first."""
+
+    layers: tuple[LayerProof, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Do all layers do what they should?"""
+        return all(layer.agrees for layer in self.layers)
+
+    def check(self) -> None:
+        """Raise when a layer disagrees.
+
+        Raises:
+            RuntimeError: naming the layers and what is wrong with each.
+        """
+        wrong = [layer for layer in self.layers if not layer.agrees]
+        if wrong:
+            raise RuntimeError(
+                "the mask is not what the configuration says: "
+                + "; ".join(_complaint(layer) for layer in wrong)
+                + ". Training with it would measure something else"
+            )
+
+    def to_text(self) -> str:
+        """A table, one line per layer."""
+        lines = ["layer  should see  sees right  sees left  leaks  verdict"]
+        for p in self.layers:
+            should = "both sides" if p.should_look_right else "left only"
+            cells = ("yes" if x else "no" for x in (p.looks_right, p.looks_left, p.leaks))
+            right, left, leaks = cells
+            verdict = "ok" if p.agrees else "WRONG"
+            lines.append(f"{p.layer:>5}  {should:<10}  {right:<10}  {left:<9}  {leaks:<5}  {verdict}")
+        return "\n".join(lines)
+
+
+def verify(
+    backbone: nn.Module,
+    config: UnmaskConfig,
+    forward: Callable[[PackedBatch], object],
+    num_runs: int = 1,
+    run: int = 0,
+) -> MaskProof:
+    """Probe every layer in one packed forward pass.
+
+    Args:
+        backbone: the transformers model.
+        config: what its layers should see.
+        forward: runs the backbone on a packed batch, however the caller does that.
+        num_runs: runs that the model holds; all others get no token.
+        run: the run whose tokens are probed.
+    """
+    layers = decoder_layers(backbone)
+    batch = _probe_batch(config, num_runs, run, backbone.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    probed = slice(sum(PROBE_LENGTHS[:-1]), sum(PROBE_LENGTHS))
+    proofs: dict[int, LayerProof] = {}
+
+    def probe(index: int, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        if index in proofs:
+            return  # the second call, made below
+        proofs[index] = LayerProof(index, config.bidirectional[index], False, False, False)
+        left, right, others = _moved(layer, args, kwargs, _first(output), probed)
+        proofs[index] = LayerProof(index, config.bidirectional[index], left, right, others)
+
+    hooks = [
+        layer.register_forward_hook(
+            lambda module, args, kwargs, output, index=index: probe(
+                index, module, args, kwargs, output
+            ),
+            with_kwargs=True,
+        )
+        for index, layer in enumerate(layers)
+    ]
+    try:
+        with torch.no_grad():
+            forward(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return MaskProof(tuple(proofs[index] for index in range(len(layers))))
+
+
+def _moved(
+    layer: nn.Module, args: tuple, kwargs: dict, before: Tensor, probed: slice
+) -> tuple[bool, bool, bool]:
+    """Did tokens to the left, to the right, and of other sentences move?"""
+    hidden = args[0] if args else kwargs["hidden_states"]
+    middle = (probed.start + probed.stop) // 2
+    changed = hidden.clone()
+    changed[:, middle] = -2 * changed[:, middle] + changed[:, probed.start]
+    if args:
+        after = _first(layer(changed, *args[1:], **kwargs))
+    else:
+        after = _first(layer(**{**kwargs, "hidden_states": changed}))
+    change = (after - before).float().abs().amax(dim=-1)[0]  # [tokens]
+    threshold = MOVED * change[middle]
+    return (
+        bool((change[probed.start : middle] > threshold).any()),
+        bool((change[middle + 1 : probed.stop] > threshold).any()),
+        bool((change[: probed.start] > threshold).any()),
+    )
+
+
+def _probe_batch(
+    config: UnmaskConfig, num_runs: int, run: int, device: torch.device
+) -> PackedBatch:
+    cu_seqlens = torch.tensor([0, *PROBE_LENGTHS]).cumsum(0).int()
+    tokens = int(cu_seqlens[-1])
+    offsets = [0] * (run + 1) + [tokens] * (num_runs - run)
+    return PackedBatch(
+        token_ids=torch.arange(tokens) % 7 + 3,
+        position_ids=positions(cu_seqlens),
+        label_ids=torch.zeros(tokens, dtype=torch.long),
+        cu_seqlens=cu_seqlens,
+        max_seqlen=max(PROBE_LENGTHS),
+        causal=torch.tensor([config.causal] * len(PROBE_LENGTHS)),
+        run_offsets=torch.tensor(offsets, dtype=torch.int32),
+    ).to(device)
+
+
+def _first(output: object) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output  # pyright: ignore[reportReturnType]
+
+
+def _complaint(layer: LayerProof) -> str:
+    if layer.leaks:
+        return f"layer {layer.layer} sees other sentences"
+    if not layer.looks_left:
+        return f"layer {layer.layer} does not even see left"
+    seen = "looks right" if layer.looks_right else "is causal"
+    should = "look right" if layer.should_look_right else "be causal"
+    return f"layer {layer.layer} {seen} but should {should}"
