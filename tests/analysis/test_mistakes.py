@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.analysis.mistakes import KINDS, find_mistakes, sort_spans
-from unmask.analysis.scoring import score, strict_spans
+from unmask.analysis.scoring import score
 from unmask.data.sentence import Sentence, Span
+from unmask.data.tags import spans_from_tags
 
 TAGS = ["O", "B-A", "I-A", "B-B", "I-B"]
 
@@ -29,8 +30,10 @@ def labelled_sentences(draw):
 def test_each_span_is_in_exactly_one_class(pair):
     sentences, predicted = pair
     report = find_mistakes(sentences, predicted)
-    gold_spans = Counter((n, s) for n, one in enumerate(sentences) for s in strict_spans(one.tags))
-    found_spans = Counter((n, s) for n, tags in enumerate(predicted) for s in strict_spans(tags))
+    gold_spans = Counter(
+        (n, s) for n, one in enumerate(sentences) for s in spans_from_tags(one.tags)
+    )
+    found_spans = Counter((n, s) for n, tags in enumerate(predicted) for s in spans_from_tags(tags))
     wrong_gold = Counter((m.sentence, m.gold) for m in report.mistakes if m.gold)
     wrong_found = Counter((m.sentence, m.predicted) for m in report.mistakes if m.predicted)
     assert gold_spans - wrong_gold == found_spans - wrong_found

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.analysis.scoring import score, sentence_counts, strict_spans
-from unmask.data.sentence import Span
+from unmask.analysis.scoring import score, sentence_counts
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-x-y", "I-x-y"]
 
@@ -80,14 +79,6 @@ def test_sentence_counts_add_up_to_the_micro_scores(pair):
     gold, predicted = (spans_by_definition(side) for side in pair)
     columns = [sum(column) for column in zip(*sentence_counts(*pair), strict=True)] or [0, 0, 0]
     assert columns == [len(gold & predicted), len(predicted), len(gold)]
-
-
-def test_strict_spans_end_where_the_label_changes():
-    assert strict_spans(["B-A", "I-B", "I-A", "B-A", "B-A"]) == [
-        Span(0, 1, "A"),
-        Span(3, 4, "A"),
-        Span(4, 5, "A"),
-    ]
 
 
 def test_nothing_to_find_and_nothing_found_is_zero_without_a_warning():

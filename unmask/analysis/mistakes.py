@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unmask.analysis.scoring import strict_spans
 from unmask.data.sentence import Sentence, Span
+from unmask.data.tags import spans_from_tags
 
 KINDS = ("boundary", "label", "missed", "invented")
 
@@ -88,7 +88,7 @@ def find_mistakes(
     mistakes: list[Mistake] = []
     correct: list[tuple[int, Span]] = []
     for index, (sentence, tags) in enumerate(zip(sentences, predicted, strict=True)):
-        hits, wrong = sort_spans(strict_spans(sentence.tags), strict_spans(tags), index)
+        hits, wrong = sort_spans(spans_from_tags(sentence.tags), spans_from_tags(tags), index)
         mistakes += wrong
         correct += [(index, span) for span in hits]
     exposure = None
@@ -133,7 +133,7 @@ def surface_forms(sentences: Iterable[Sentence]) -> set[tuple[str, tuple[str, ..
     return {
         (span.label, sentence.words[span.start : span.end])
         for sentence in sentences
-        for span in strict_spans(sentence.tags)
+        for span in spans_from_tags(sentence.tags)
     }
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unmask.data.sentence import Span
+from unmask.data.tags import spans_from_tags
 
 MODE = "strict"
 SCHEME = "IOB2"
@@ -69,23 +69,6 @@ def score(
     }
 
 
-def strict_spans(tags: Sequence[str]) -> list[Span]:
-    """The spans that strict IOB2 scoring sees in one sentence, in order.
-
-    >>> strict_spans(["I-PER", "B-LOC", "I-LOC", "I-PER"])
-    [Span(start=1, end=3, label='LOC')]
-    """
-    spans: list[Span] = []
-    start, label = None, ""
-    for index, tag in enumerate([*tags, "O"]):
-        if start is not None and tag != f"I-{label}":
-            spans.append(Span(start, index, label))
-            start = None
-        if tag.startswith("B-"):
-            start, label = index, tag[2:]
-    return spans
-
-
 def sentence_counts(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> list[tuple[int, int, int]]:
@@ -98,8 +81,8 @@ def sentence_counts(
     counts = []
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
         gold_spans, predicted_spans = (
-            set(strict_spans(gold_tags)),
-            set(strict_spans(predicted_tags)),
+            set(spans_from_tags(gold_tags)),
+            set(spans_from_tags(predicted_tags)),
         )
         counts.append((len(gold_spans & predicted_spans), len(predicted_spans), len(gold_spans)))
     return counts
