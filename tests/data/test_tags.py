@@ -100,7 +100,7 @@ def test_bilou_letters_read_as_spacy_reads_them(sentence):
     ]
     doc = Doc(Vocab(), words=["w"] * num_words)
     offsets = biluo_tags_to_offsets(doc, bilou)
-    by_words = tuple(Span(start // 2, end // 2 + 1, label) for start, end, label in offsets)
+    by_words = tuple(Span(start // 2, end // 2 + 1, str(label)) for start, end, label in offsets)
     assert spans_from_tags(bilou, "BIOES") == by_words == spans
 
 
@@ -179,7 +179,10 @@ def test_open_bioes_run_is_an_error():
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ([Span(0, 2, "A"), Span(1, 3, "B")], "spans overlap: 'A' at words 0 to 2 and 'B' at 1 to 3"),
+        (
+            [Span(0, 2, "A"), Span(1, 3, "B")],
+            "spans overlap: 'A' at words 0 to 2 and 'B' at 1 to 3",
+        ),
         ([Span(2, 4, "A")], "covers words 2 to 4, which is not a stretch of this sentence of 3"),
         ([Span(1, 1, "A")], "covers words 1 to 1"),
         ([Span(-1, 1, "A")], "covers words -1 to 1"),

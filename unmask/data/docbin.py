@@ -29,14 +29,13 @@ def read_docbin(path: Path, options: ReadOptions) -> Reading:
         FileNotFoundError: when there is no such file.
         ValueError: for a file that is no DocBin.
     """
-    import spacy
     from spacy.tokens import DocBin
+    from spacy.vocab import Vocab
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    vocab = spacy.blank("xx").vocab
     try:
-        docs = list(DocBin().from_disk(path).get_docs(vocab))
+        docs = list(DocBin().from_disk(path).get_docs(Vocab()))
     except Exception as error:  # msgpack, zlib and numpy each raise their own
         raise ValueError(
             f"{path}: not a spaCy DocBin ({type(error).__name__}); make one with DocBin.to_disk"
@@ -71,10 +70,10 @@ def words_and_tags(
         ValueError: for spans that overlap.
     """
     first = piece[0].i if len(piece) else 0
-    words = tuple(token.text for token in piece if not token.is_space)
+    words = tuple(token.text for token in piece if token.text.strip())
     words_before = [0]
     for token in piece:
-        words_before.append(words_before[-1] + (not token.is_space))
+        words_before.append(words_before[-1] + bool(token.text.strip()))
     moved = [
         Span(words_before[span.start - first], words_before[span.end - first], span.label)
         for span in spans

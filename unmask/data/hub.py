@@ -35,14 +35,15 @@ def read_parquet(paths: Sequence[Path], source: Source, options: ReadOptions) ->
     from datasets.table import InMemoryTable
 
     raws: list[RawSentence] = []
-    num_left_out = 0
+    num_rows = num_left_out = 0
     for path in paths:
         try:
             table = pyarrow.parquet.read_table(path)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{path}: not a readable Parquet file ({error})") from None
-        rows, left_out = _rows(Dataset(InMemoryTable(table)), str(path), len(raws), options)
+        rows, left_out = _rows(Dataset(InMemoryTable(table)), str(path), num_rows, options)
         raws.extend(rows)
+        num_rows += table.num_rows
         num_left_out += left_out
     return finish_reading(raws, source, "Parquet", options, _left_out_note(num_left_out))
 
@@ -104,6 +105,12 @@ def download_dataset(
 def _rows(
     dataset: Dataset, path: str, num_before: int, options: ReadOptions
 ) -> tuple[list[RawSentence], int]:
+    columns = set(dataset.column_names)
+    if columns.isdisjoint(WORD_KEYS) and not columns >= {"text", "spans"}:
+        raise ValueError(
+            f'{path}: a table needs columns "tokens" and "ner_tags", or "text" and "spans"; this '
+            f"one has {sorted(columns)}"
+        )
     wanted = {*WORD_KEYS, *TAG_KEYS, "text", "spans", *_column_keys(options.column)}
     dataset = dataset.select_columns([name for name in dataset.column_names if name in wanted])
     key = tag_key(dataset.column_names, options.column)

@@ -8,6 +8,7 @@ does. They cannot be labelled; they are discarded, as the reference does, and co
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -18,6 +19,7 @@ from unmask.data.sentence import Span
 from unmask.data.source import RawSentence, Reading, ReadOptions, Source, finish_reading
 
 if TYPE_CHECKING:
+    from spacy.tokenizer import Tokenizer
     from spacy.tokens import Doc
 
 _UNALIGNED = "terms discarded because they do not begin and end where tokens do"
@@ -33,10 +35,8 @@ def read_semeval(path: Path, options: ReadOptions) -> Reading:
         ValueError: naming the line, for XML that is broken, declares a document type, has
             another shape, or has terms without polarity (the unlabelled test file).
     """
-    import spacy
-
-    nlp = spacy.blank("en")
     root, lines = parse_xml(path)
+    tokenizer = _english_tokenizer()
     counts: Counter[str] = Counter()
     first_places: dict[str, int] = {}
     raws: list[RawSentence] = []
@@ -45,7 +45,7 @@ def read_semeval(path: Path, options: ReadOptions) -> Reading:
         text = element.findtext("text")
         if text is None:
             raise ValueError(f"{path}:{line}: this <sentence> has no <text>")
-        doc = nlp(text)
+        doc = tokenizer(text)
         spans: list[Span] = []
         for term in element.iter("aspectTerm"):
             span, problem = _aligned(term, doc, spans, f"{path}:{lines[term]}")
@@ -106,6 +106,13 @@ def parse_xml(path: Path) -> tuple[Element, dict[Element, int]]:
     except LookupError as error:
         raise ValueError(f"{path}:1: {error}; save the file as UTF-8") from None
     return builder.close(), lines
+
+
+@cache
+def _english_tokenizer() -> Tokenizer:
+    import spacy
+
+    return spacy.blank("en").tokenizer
 
 
 def _aligned(term: Element, doc: Doc, earlier: list[Span], place: str) -> tuple[Span | None, str]:
