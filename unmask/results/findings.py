@@ -1,0 +1,235 @@
+"""What a group of results says: the choice, the gains with intervals, the rows of the tables.
+
+Facts only, no layout: the HTML page, the Markdown and the terminal table all read these. The one
+thing that is easy to get wrong: gains are taken on the test split where both sides were scored on
+it, because on validation the chosen configuration was picked for being high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unmask.config import group_sizes
+from unmask.results.groups import (
+    LAYERS_PREFIX,
+    Group,
+    is_bit_code,
+    is_fully_causal,
+    is_fully_open,
+)
+from unmask.results.output_side import OutputSideTest, published_test, seed_test
+from unmask.results.run import RunResult
+from unmask.results.statistics import (
+    Comparison,
+    Summary,
+    choose_configuration,
+    compare,
+    f1_of,
+    seed_scores,
+    summarize,
+    validation_test_correlation,
+)
+
+MAX_EXHAUSTIVE_GROUPS = 6
+"""Codes up to this long are usually all run; longer ones are searched."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration or baseline over its seeds; a split without scores is None."""
+
+    name: str
+    validation: Summary | None
+    test: Summary | None
+    results: tuple[RunResult, ...]
+    is_baseline: bool = False
+
+    @property
+    def num_diverged(self) -> int:
+        """Runs that ended with a loss that was not a number."""
+        return sum(one.status == "diverged" for one in self.results)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The chosen configuration against another, paired over seeds, on one split."""
+
+    against: str
+    split: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the reports say about one group; `chosen` is None without validation scores."""
+
+    group: Group
+    chosen: Row | None
+    rows: tuple[Row, ...]
+    baselines: tuple[Row, ...]
+    gains: tuple[Gain, ...]
+    correlation: float | None
+    published_test: OutputSideTest | None
+    seed_test: OutputSideTest | None
+    caveats: tuple[str, ...]
+
+    @property
+    def main_rows(self) -> list[Row]:
+        """The rows of the paper's table 2: all causal, all open, what beats it, baselines."""
+        ends = [row for row in self.rows if is_fully_causal(row.name) or is_fully_open(row.name)]
+        open_means = [
+            row.validation.mean for row in ends if is_fully_open(row.name) and row.validation
+        ]
+        above = [
+            row
+            for row in self.rows
+            if row not in ends
+            and row.validation
+            and (row is self.chosen or (open_means and row.validation.mean > max(open_means)))
+        ]
+        above.sort(key=lambda row: -(row.validation.mean if row.validation else 0.0))
+        return [*ends, *above, *self.baselines]
+
+    @property
+    def num_layers(self) -> int | None:
+        """Decoder layers of the backbone, where the runs recorded it."""
+        recorded = {one.environment.get("num_layers", "") for one in self.group.results}
+        text = recorded.pop() if len(recorded) == 1 else ""
+        return int(text) if text.isdecimal() else None
+
+
+def find(group: Group) -> Findings:
+    """All findings of one group."""
+    validation = seed_scores(group.results, "validation")
+    rows = tuple(
+        _row(code, [one for one in group.results if one.run.config == code], is_baseline=False)
+        for code in group.codes
+    )
+    baselines = tuple(_row(name, runs, is_baseline=True) for name, runs in group.baselines.items())
+    chosen_code = choose_configuration(group.results) if validation else None
+    chosen = next((row for row in rows if row.name == chosen_code), None)
+    means = {row.name: row.validation.mean for row in rows if row.validation}
+    return Findings(
+        group=group,
+        chosen=chosen,
+        rows=rows,
+        baselines=baselines,
+        gains=() if chosen is None else _gains(chosen, rows, baselines),
+        correlation=validation_test_correlation(group.results),
+        published_test=published_test(means),
+        seed_test=seed_test(validation),
+        caveats=tuple(_caveats(group, rows)),
+    )
+
+
+def describe_code(code: str, num_layers: int | None = None) -> str:
+    """A configuration in words.
+
+    >>> describe_code("0110", num_layers=32)
+    'groups 2 and 3 of 4 from the input (layers 8-23 of 32)'
+    >>> describe_code("0000")
+    'no layer: all stay causal'
+    """
+    if code.startswith(LAYERS_PREFIX):
+        return f"layers {code.removeprefix(LAYERS_PREFIX).replace(',', ', ')}, counted from 0"
+    if is_fully_causal(code):
+        return "no layer: all stay causal"
+    if is_fully_open(code):
+        return "every layer"
+    opened = [str(number) for number, bit in enumerate(code, start=1) if bit == "1"]
+    listed = " and ".join(part for part in (", ".join(opened[:-1]), opened[-1]) if part)
+    plural = "groups" if len(opened) > 1 else "group"
+    words = f"{plural} {listed} of {len(code)} from the input"
+    if num_layers is None or num_layers < len(code):
+        return words
+    layers = f"layers {_layer_ranges(code, num_layers)} of {num_layers}"
+    return layers if num_layers == len(code) else f"{words} ({layers})"
+
+
+def _layer_ranges(code: str, num_layers: int) -> str:
+    """Open layers counted from 0, such as "0-7, 16-23"."""
+    ranges: list[list[int]] = []
+    layer = 0
+    for bit, size in zip(code, group_sizes(len(code), num_layers), strict=True):
+        if bit == "1" and ranges and ranges[-1][1] == layer - 1:
+            ranges[-1][1] = layer + size - 1
+        elif bit == "1":
+            ranges.append([layer, layer + size - 1])
+        layer += size
+    return ", ".join(f"{low}-{high}" if high > low else str(low) for low, high in ranges)
+
+
+def _row(name: str, results: Sequence[RunResult], is_baseline: bool) -> Row:
+    return Row(
+        name=name,
+        validation=_summary(results, "validation"),
+        test=_summary(results, "test"),
+        results=tuple(sorted(results, key=lambda one: one.run.seed)),
+        is_baseline=is_baseline,
+    )
+
+
+def _summary(results: Sequence[RunResult], split: str) -> Summary | None:
+    values = list(_by_seed(results, split).values())
+    return summarize(values) if values else None
+
+
+def _by_seed(results: Sequence[RunResult], split: str) -> dict[int, float]:
+    scored = {one.run.seed: f1_of(one, split) for one in reversed(results)}
+    return {seed: f1 for seed, f1 in sorted(scored.items()) if f1 is not None}
+
+
+def _gains(chosen: Row, rows: Sequence[Row], baselines: Sequence[Row]) -> tuple[Gain, ...]:
+    """Against all causal, all open, and each baseline, leaving the chosen one itself out."""
+    ends = [row for row in rows if is_fully_causal(row.name) or is_fully_open(row.name)]
+    gains: list[Gain] = []
+    for other in [*ends, *baselines]:
+        if other.name == chosen.name:
+            continue
+        for split in ("test", "validation"):
+            found = compare(_by_seed(chosen.results, split), _by_seed(other.results, split))
+            if found is not None:
+                gains.append(Gain(other.name, split, found))
+                break
+    return tuple(gains)
+
+
+def _caveats(group: Group, rows: Sequence[Row]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    found = [*_scoring_caveats(group.every_result)]
+    diverged = sum(one.status == "diverged" for one in group.every_result)
+    if diverged:
+        found.append(f"{diverged} of {len(group.every_result)} runs diverged; they have no score.")
+    lengths = {len(row.name) for row in rows if is_bit_code(row.name)}
+    for length in sorted(lengths):
+        num_run = sum(is_bit_code(row.name) and len(row.name) == length for row in rows)
+        if length <= MAX_EXHAUSTIVE_GROUPS and num_run < 2**length:
+            found.append(
+                f"{num_run} of the {2**length} configurations of {length} groups were run."
+            )
+    seeds = {row.name: len(row.results) for row in rows}
+    if len(set(seeds.values())) > 1:
+        low, high = min(seeds.values()), max(seeds.values())
+        found.append(
+            f"Configurations have between {low} and {high} seeds: the sweep is unfinished."
+        )
+    if rows and max(seeds.values()) == 1:
+        found.append("There is one seed only, so nothing is known about the spread of any score.")
+    return found
+
+
+def _scoring_caveats(results: Sequence[RunResult]) -> list[str]:
+    scores = [one for result in results for one in result.scores.values()]
+    other = {
+        f"{one.get('mode', 'unnamed')} {one.get('scheme', 'scheme')}"
+        for one in scores
+        if (one.get("mode"), one.get("scheme")) != ("strict", "IOB2")
+    }
+    found = [f"Some scores are not strict IOB2 but: {', '.join(sorted(other))}."] if other else []
+    if any(one.get("gold") == "truncated" for one in scores):
+        found.append(
+            "Some scores leave words lost to truncation out of the gold, as the reference does; "
+            "this inflates recall."
+        )
+    return found

@@ -1,0 +1,127 @@
+"""Findings as sentences, shared by the HTML page and the Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unmask.results.findings import Findings, Gain, describe_code
+from unmask.results.groups import Group, is_fully_causal, is_fully_open
+from unmask.results.output_side import OutputSideTest
+from unmask.results.run import RunResult
+from unmask.results.tables import NOT_MEASURED, format_p, format_summary
+
+
+def section_title(group: Group, is_recipe_needed: bool = False) -> str:
+    """Task and backbone, and the recipe's name where two sections would read alike."""
+    recipe = f", recipe {group.recipe.preset}" if is_recipe_needed and group.recipe else ""
+    return f"{group.task}, {group.backbone}{recipe}"
+
+
+def answer(findings: Findings) -> str:
+    """The choice and its scores in one or two sentences."""
+    chosen = findings.chosen
+    if chosen is None:
+        return "No configuration has a validation score yet, so there is nothing to choose from."
+    which = describe_code(chosen.name, findings.num_layers)
+    seeds = chosen.validation.num_seeds if chosen.validation else 0
+    over = f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    test = "not yet scored on test"
+    if chosen.test is not None:
+        test = f"{format_summary(chosen.test)} on test"
+    return (
+        f"Chosen on validation data: {chosen.name}, which opens {which}. F1 is "
+        f"{format_summary(chosen.validation)} on validation and {test} ({over})."
+    )
+
+
+def gain_in_words(gain: Gain) -> str:
+    """One gain with its interval, and what may be concluded from it."""
+    found = gain.comparison
+    seeds = f"{found.num_seeds} shared seeds" if found.num_seeds > 1 else "1 shared seed"
+    text = f"{found.difference:+.3f} F1 over {name_against(gain)} on {gain.split} ({seeds}"
+    if found.interval is not None:
+        low, high = found.interval
+        text += f", 95% interval {low:+.3f} to {high:+.3f}, {format_p(found.p_value)}"
+    return f"{text}): {verdict(gain)}"
+
+
+def name_against(gain: Gain) -> str:
+    """The other side of a gain, with what its code means."""
+    if is_fully_causal(gain.against):
+        return f"{gain.against} (all causal)"
+    return f"{gain.against} (all open)" if is_fully_open(gain.against) else gain.against
+
+
+def verdict(gain: Gain) -> str:
+    """What the interval allows to say, in a few words."""
+    interval = gain.comparison.interval
+    if interval is None:
+        return "no interval, so nothing is certain"
+    if interval[0] > 0:
+        return "better beyond the noise of the seeds"
+    return (
+        "worse beyond the noise of the seeds"
+        if interval[1] < 0
+        else "not told apart by these seeds"
+    )
+
+
+def gains_footnote(gains: Sequence[Gain]) -> str:
+    """How the intervals were had, and the bias of gains on validation."""
+    text = (
+        "Differences are paired over seeds; intervals and two-sided p-values are those of the "
+        "paired t test."
+    )
+    if any(gain.split == "validation" for gain in gains):
+        text += (
+            " Gains on validation flatter the chosen configuration a little, because it was "
+            "chosen there."
+        )
+    return text
+
+
+def scoring_in_words(results: Sequence[RunResult]) -> str:
+    """How the numbers were scored, with what was cut, for the splits that were scored."""
+    parts: list[str] = []
+    for split in ("validation", "test"):
+        scores = [one.scores[split] for one in results if split in one.scores]
+        cut = [one["num_truncated_words"] for one in scores if "num_truncated_words" in one]
+        words = [one["num_words"] for one in scores if "num_words" in one]
+        if not words:
+            continue
+        lost = f"{max(cut)} of {max(words)} words" if cut else f"({NOT_MEASURED}) words"
+        parts.append(f"{split}: at most {lost} cut off")
+    lost_words = f" Words lost to truncation count as O ({'; '.join(parts)})." if parts else ""
+    return (
+        "Micro F1 over exactly matching spans, by seqeval in its strict mode with scheme IOB2, "
+        "from the prediction at the first sub-token of each word, against the full gold."
+        f"{lost_words}"
+    )
+
+
+def tests_in_words(findings: Findings) -> list[str]:
+    """Correlation of the splits, and whether opening nearer the output is better."""
+    sentences: list[str] = []
+    if findings.correlation is not None:
+        sentences.append(
+            "Pearson correlation of mean validation and mean test F1 over configurations: "
+            f"{findings.correlation:.3f}."
+        )
+    if findings.published_test is not None:
+        sentences.append(
+            "Opening more groups nearer the output, the published test on validation: "
+            f"{_output_side(findings.published_test)}. Its pairs share configurations, so its "
+            "p-value is too small."
+        )
+    if findings.seed_test is not None:
+        sentences.append(
+            f"The same with seeds as the observations: {_output_side(findings.seed_test)}."
+        )
+    return sentences
+
+
+def _output_side(test: OutputSideTest) -> str:
+    return (
+        f"mean gain {test.gain:+.3f} F1 over {test.num_pairs} pairs, one-sided paired t test on "
+        f"{test.num_observations} observations, {format_p(test.p_value)}"
+    )
