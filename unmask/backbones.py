@@ -182,7 +182,14 @@ def load_backbone(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedBackbone(
-        weights, name, model.eval(), tokenizer, is_encoder, quantization, getattr(torch, dtype), notes
+        weights,
+        name,
+        model.eval(),
+        tokenizer,
+        is_encoder,
+        quantization,
+        getattr(torch, dtype),
+        notes,
     )
 
 

@@ -78,7 +78,7 @@ class UnmaskConfig:
             first, dash, last = part.strip().partition("-")
             if not first.isdecimal() or (dash and not last.isdecimal()):
                 raise ValueError(
-                    f'layer set {text!r} is not readable at {part!r}; write it like "layers:0,1,5-7"'
+                    f'layer set {text!r} is not readable at {part!r}; write "layers:0,1,5-7"'
                 )
             layers.extend(range(int(first), int(last or first) + 1))
         return cls.from_layers(layers, num_layers)
@@ -113,7 +113,7 @@ def group_sizes(num_groups: int, num_layers: int) -> tuple[int, ...]:
     """
     if not 1 <= num_groups <= num_layers:
         raise ValueError(
-            f"{num_groups} groups do not fit {num_layers} layers; use between 1 and {num_layers} bits"
+            f"{num_groups} groups do not fit {num_layers} layers; use 1 to {num_layers} bits"
         )
     small, larger_groups = divmod(num_layers, num_groups)
     return tuple(small + (group < larger_groups) for group in range(num_groups))

@@ -27,6 +27,7 @@ from unmask.kernels import grouped_lora
 from unmask.packing import PackedBatch
 from unmask.recipe import PAPER, Recipe
 
+
 @dataclass(frozen=True)
 class LoraSettings:
     """The adapters' shape; defaults are the paper's."""

@@ -22,7 +22,7 @@ from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
 from unmask.data.tags import tag_names
 from unmask.kernels import grouped_linear
-from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, RoutedDropout, Route, inject
+from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, RoutedDropout, inject
 from unmask.packing import PackedBatch, pack, pack_padded
 from unmask.predict import Prediction, predict_texts
 from unmask.recipe import PAPER
@@ -289,7 +289,9 @@ class UnmaskedForTokenClassification(nn.Module):
             logits, _ = self.logits(batch)
         self.train(was_training)
         scores = logits.float().softmax(dim=-1).cpu()
-        words = [[sum(label != IGNORED_LABEL for label in s.label_ids) for s in run] for run in runs]
+        words = [
+            [sum(label != IGNORED_LABEL for label in s.label_ids) for s in run] for run in runs
+        ]
         parts = iter(scores.split([count for run in words for count in run]))
         return [[next(parts) for _ in run] for run in runs]
 
@@ -348,7 +350,7 @@ def configuration(
         return UnmaskConfig((True,) * num_layers)
     if unmask is None:
         raise ValueError(
-            f'{loaded.weights.name} is a decoder: say which layers look right, such as unmask="0110"'
+            f'{loaded.weights.name} is a decoder: say which layers look right: unmask="0110"'
         )
     if isinstance(unmask, UnmaskConfig):
         return unmask

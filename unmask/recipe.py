@@ -36,12 +36,12 @@ class Recipe:
     accumulation: int = 4
     """Micro-batches per optimizer step."""
     keep_last_microbatch_only: bool = False
-    """Throw away the gradients of all but the last micro-batch of a step, as the released code does."""
+    """Keep only the gradient of a step's last micro-batch, as the released code does."""
     epochs: int = 5
     max_steps: int | None = None
     """Stop after this many optimizer steps even if epochs remain; the schedule ends there too."""
     cosine_steps_factor: float = 1.0
-    """The cosine reaches zero after this many times the steps of the run (released code: over 1)."""
+    """The cosine reaches zero after this many times the run's steps (released code: 4)."""
     max_subtokens: int = 128
     """Sentences are cut after this many sub-tokens; cut words are counted and scored as O."""
     quantization: str | None = "nf4"

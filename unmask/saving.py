@@ -24,7 +24,7 @@ from unmask.config import UnmaskConfig
 from unmask.lora import LoraSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 CONFIG_FILE = "unmask_config.json"
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -74,7 +74,13 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
     lora = LoraSettings(**{**config["lora"], "targets": tuple(config["lora"]["targets"])})
     flags = UnmaskConfig(tuple(config["bidirectional"]), config["num_groups"])
     model = cls(
-        loaded, config["labels"], [flags], lora, [0], config["head_dropout"], config["max_subtokens"]
+        loaded,
+        config["labels"],
+        [flags],
+        lora,
+        [0],
+        config["head_dropout"],
+        config["max_subtokens"],
     )
     _fill(model, folder)
     return model.eval()

@@ -78,7 +78,9 @@ class MaskProof:
             cells = ("yes" if x else "no" for x in (p.looks_right, p.looks_left, p.leaks))
             right, left, leaks = cells
             verdict = "ok" if p.agrees else "WRONG"
-            lines.append(f"{p.layer:>5}  {should:<10}  {right:<10}  {left:<9}  {leaks:<5}  {verdict}")
+            lines.append(
+                f"{p.layer:>5}  {should:<10}  {right:<10}  {left:<9}  {leaks:<5}  {verdict}"
+            )
         return "\n".join(lines)
 
 

@@ -1,0 +1,45 @@
+"""Predicted tags for the sentences of every run in a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unmask.data.sentence import Sentence
+from unmask.model import UnmaskedForTokenClassification
+from unmask.training.batches import by_length
+
+TOKENS_PER_FORWARD = 4096
+
+
+def predict_tags(
+    model: UnmaskedForTokenClassification,
+    runs: Sequence[Sequence[Sentence]],
+    max_subtokens: int,
+    tokens_per_forward: int = TOKENS_PER_FORWARD,
+) -> list[tuple[list[list[str]], int]]:
+    """The most probable tag of every word, run by run.
+
+    Words that were cut get "O": they count against the full gold. No IOB2 constraint is applied,
+    because the published scores have none.
+
+    Args:
+        model: a stack of as many runs as `runs` has entries.
+        runs: the sentences each run is to tag.
+        max_subtokens: longer sentences are cut.
+        tokens_per_forward: bound on the tokens of one forward pass, all runs together.
+
+    Returns:
+        For every run the tags per sentence, in order, and the number of words that were cut.
+    """
+    results = []
+    for run, sentences in enumerate(runs):
+        encoded = [model.encoder.encode_words(s.words, max_subtokens) for s in sentences]
+        tags: list[list[str]] = [["O"] * len(sentence.words) for sentence in sentences]
+        for group in by_length(encoded, tokens_per_forward):
+            stack: list[list] = [[] for _ in runs]
+            stack[run] = [encoded[index] for index in group]
+            for index, scores in zip(group, model.probabilities(stack)[run], strict=True):
+                best = scores.argmax(dim=-1).tolist()
+                tags[index][: len(best)] = [model.tags[tag] for tag in best]
+        results.append((tags, sum(sentence.num_truncated_words for sentence in encoded)))
+    return results

@@ -1,0 +1,146 @@
+"""The Lightning module: R runs, one forward pass, one optimizer each. A single run is R = 1.
+
+Optimisation is manual because every run clips, steps and schedules by itself, and because the
+route must be held around forward and backward. The loss that goes backward is the sum over runs
+of each run's own mean; a mean over all tokens would let long batches of one run weigh on another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from unmask.data.alignment import EncodedSentence
+from unmask.lora import Draw
+from unmask.model import UnmaskedForTokenClassification
+from unmask.packing import PackedBatch, pack
+from unmask.recipe import Recipe
+from unmask.training.batches import Schedule
+from unmask.training.checkpoint import Progress
+from unmask.training.optimizer import RunOptimizer
+
+
+@dataclass
+class Trainee:
+    """One run in the stack: its data, its counters, its optimizer."""
+
+    name: str
+    seed: int
+    recipe: Recipe
+    sentences: Sequence[EncodedSentence]
+    progress: Progress
+    window_losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.schedule = Schedule.of(self.recipe, len(self.sentences))
+
+    @property
+    def active(self) -> bool:
+        """Is there something left to train?"""
+        done = self.progress.microbatches >= self.schedule.num_microbatches
+        return not done and not self.progress.diverged
+
+    def batch(self, microbatch: int) -> list[EncodedSentence]:
+        """The sentences of a micro-batch; none when the run is through or has diverged."""
+        if microbatch >= self.schedule.num_microbatches or self.progress.diverged:
+            return []
+        return [self.sentences[index] for index in self.schedule.indices(microbatch, self.seed)]
+
+
+class FusedRuns(LightningModule):
+    """Trains the runs of one stack, each as if it were alone."""
+
+    def __init__(self, model: UnmaskedForTokenClassification, trainees: Sequence[Trainee]) -> None:
+        super().__init__()
+        if model.num_runs != len(trainees):
+            raise ValueError(f"the model holds {model.num_runs} runs, {len(trainees)} were given")
+        self.automatic_optimization = False
+        self.model = model
+        self.trainees = list(trainees)
+        stacked = model.stacked_parameters()
+        self.run_optimizers = [
+            RunOptimizer(stacked, run, trainee.recipe, trainee.schedule.num_steps)
+            for run, trainee in enumerate(self.trainees)
+        ]
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """None: the runs' optimizers are stepped by hand, outside Lightning's accounting."""
+        return []
+
+    def train_dataloader(self) -> DataLoader[PackedBatch]:
+        """Packs of all active runs, made from their counters as training goes on."""
+        return DataLoader(_DueBatches(self), batch_size=None)
+
+    def transfer_batch_to_device(
+        self, batch: PackedBatch, device: torch.device, dataloader_idx: int
+    ) -> PackedBatch:
+        """Moves the pack; Lightning does not know its type."""
+        return batch.to(device)
+
+    def training_step(self, batch: PackedBatch, batch_idx: int) -> None:
+        """One micro-batch of every active run, and a step for those whose window ends."""
+        started = time.monotonic()
+        active = [trainee.active for trainee in self.trainees]
+        steps = tuple(trainee.progress.microbatches for trainee in self.trainees)
+        draw = Draw(tuple(trainee.seed for trainee in self.trainees), steps)
+        for trainee, optimizer in zip(self.trainees, self.run_optimizers, strict=True):
+            if trainee.recipe.keep_last_microbatch_only:
+                optimizer.clear()
+        with self.model.route(batch, draw):
+            losses = self.model.losses(batch)
+            self.manual_backward((losses * self._weights(losses)).sum())
+        values = losses.detach().tolist()
+        tokens = batch.run_offsets.diff().tolist()
+        for run, (trainee, is_active) in enumerate(zip(self.trainees, active, strict=True)):
+            if is_active:
+                trainee.progress.tokens += tokens[run]
+                self._finish_microbatch(run, trainee, values[run])
+        elapsed = time.monotonic() - started
+        for trainee, is_active in zip(self.trainees, active, strict=True):
+            # Shared evenly: what one run costs in this stack.
+            trainee.progress.seconds += elapsed / sum(active) if is_active else 0.0
+
+    def _weights(self, losses: Tensor) -> Tensor:
+        """[runs]: one over the micro-batches that share this step."""
+        windows = [
+            trainee.recipe.accumulation
+            if trainee.recipe.keep_last_microbatch_only
+            else trainee.schedule.window_size(trainee.progress.microbatches)
+            for trainee in self.trainees
+        ]
+        return 1 / torch.tensor(windows, dtype=losses.dtype, device=losses.device)
+
+    def _finish_microbatch(self, run: int, trainee: Trainee, loss: float) -> None:
+        progress = trainee.progress
+        trainee.window_losses.append(loss)
+        if trainee.schedule.ends_window(progress.microbatches):
+            norm = self.run_optimizers[run].step(progress.steps)
+            mean = sum(trainee.window_losses) / len(trainee.window_losses)
+            progress.steps += 1
+            progress.train_loss.append(mean)
+            progress.diverged = not torch.isfinite(torch.tensor([norm, mean])).all().item()
+            trainee.window_losses.clear()
+        progress.microbatches += 1
+
+
+class _DueBatches(IterableDataset[PackedBatch]):
+    """Counts for itself, because Lightning fetches a batch ahead of the step that is under way."""
+
+    def __init__(self, module: FusedRuns) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[PackedBatch]:
+        trainees = self.module.trainees
+        due = [trainee.progress.microbatches for trainee in trainees]
+        while True:
+            batches = [t.batch(at) for t, at in zip(trainees, due, strict=True)]
+            if not any(batches):
+                return
+            yield pack(batches, self.module.model.causal)
+            due = [at + 1 for at in due]

@@ -1,0 +1,121 @@
+"""One optimizer per run, over views of the stacked parameters.
+
+Each run clips over its own tensors and keeps its own moments, step and learning rate. The views
+are what makes this exact: bitsandbytes' 8-bit optimizer cuts a tensor into blocks and leaves
+small tensors in full precision, and on a view of one run both fall as if the run were alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unmask.recipe import Recipe
+
+
+class RunOptimizer:
+    """AdamW over the tensors of one run.
+
+    Args:
+        stacked: parameters [runs, ...] by name; their `.grad` is read at every step.
+        run: which run.
+        recipe: constants and the kind of optimizer.
+        num_steps: optimizer steps of the whole run, for the schedule.
+    """
+
+    def __init__(
+        self, stacked: Mapping[str, nn.Parameter], run: int, recipe: Recipe, num_steps: int
+    ) -> None:
+        self.stacked = dict(stacked)
+        self.run = run
+        self.recipe = recipe
+        self.num_steps = num_steps
+        self.views = {name: nn.Parameter(p.detach()[run]) for name, p in stacked.items()}
+        self.optimizer = _build(list(self.views.values()), recipe)
+
+    def step(self, index: int) -> float:
+        """Clip, update and clear this run's gradients; `index` counts steps from 0.
+
+        Returns:
+            The gradient's norm before clipping; when it is not finite nothing is updated.
+        """
+        for name, view in self.views.items():
+            grad = self.stacked[name].grad
+            assert grad is not None, f"{name} got no gradient"
+            view.grad = grad[self.run]
+        norm = nn.utils.clip_grad_norm_(self.views.values(), self.recipe.max_grad_norm)
+        if torch.isfinite(norm):
+            rate = learning_rate(self.recipe, index, self.num_steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.clear()
+        return float(norm)
+
+    def clear(self) -> None:
+        """Zero this run's gradients."""
+        for parameter in self.stacked.values():
+            if parameter.grad is not None:
+                parameter.grad[self.run].zero_()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and optimizer state by name, for a checkpoint."""
+        saved = {f"weight/{name}": view.detach() for name, view in self.views.items()}
+        names = list(self.views)
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+                saved[f"state/{names[index]}/{key}"] = tensor
+        return {name: tensor.cpu().contiguous().clone() for name, tensor in saved.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` gave.
+
+        Raises:
+            ValueError: when a tensor is missing or has another shape.
+        """
+        names = list(self.views)
+        states: dict[int, dict[str, Any]] = {}
+        for name, view in self.views.items():
+            saved = tensors.get(f"weight/{name}")
+            if saved is None or saved.shape != view.shape:
+                raise ValueError(f"the checkpoint does not fit: {name} is missing or differs")
+            view.data.copy_(saved)
+        for key, tensor in tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind == "state":
+                name, _, field = rest.rpartition("/")
+                value = tensor.item() if field == "step" and _counts_in_int(self) else tensor
+                states.setdefault(names.index(name), {})[field] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
+    """Cosine annealing from the recipe's rate, without warm-up; `step` counts from 0."""
+    progress = min(step / (num_steps * recipe.cosine_steps_factor), 1.0)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "betas": (recipe.beta1, recipe.beta2),
+        "eps": recipe.epsilon,
+        "weight_decay": recipe.weight_decay,
+    }
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **settings)
+    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+
+    # Paging moves optimizer state between GPU and host; on a CPU there is nothing to page.
+    on_gpu = parameters[0].device.type == "cuda"
+    return (PagedAdamW8bit if on_gpu else AdamW8bit)(parameters, **settings)
+
+
+def _counts_in_int(optimizer: RunOptimizer) -> bool:
+    return optimizer.recipe.optimizer != "adamw"
