@@ -7,8 +7,9 @@ stand beside every decoder group of the same task and data.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from unmask.recipe import Recipe
@@ -21,10 +22,13 @@ LAYERS_PREFIX = "layers:"
 class Group:
     """Results of one decoder on one task, and the baselines to hold them against.
 
-    `results` may be empty when only baselines were run. `baselines` maps a name for people
-    ("roberta-base") to the results of that baseline.
+    `title` is unique among groups made together: task and backbone, with the recipe and the
+    data added only where they are needed to tell groups apart. `results` may be empty when only
+    baselines were run. `baselines` maps a name for people ("roberta-base") to the results of
+    that baseline.
     """
 
+    title: str
     backbone: str
     task: str
     data_fingerprint: str
@@ -59,16 +63,18 @@ def group_results(results: Iterable[RunResult]) -> list[Group]:
             baselines.setdefault((run.task, run.data_fingerprint), []).append(result)
     named = {key: _named_baselines(found) for key, found in baselines.items()}
     groups = [
-        Group(backbone, task, data, recipe, tuple(found), named.get((task, data), {}))
+        Group("", backbone, task, data, recipe, tuple(found), named.get((task, data), {}))
         for (task, data, backbone, recipe), found in decoders.items()
     ]
     with_decoder = {(group.task, group.data_fingerprint) for group in groups}
     groups += [
-        Group("baselines only", task, data, None, (), found)
+        Group("", "baselines only", task, data, None, (), found)
         for (task, data), found in named.items()
         if (task, data) not in with_decoder
     ]
-    return groups
+    return [
+        replace(group, title=title) for group, title in zip(groups, _titles(groups), strict=True)
+    ]
 
 
 def is_unmasking_code(config: str) -> bool:
@@ -148,6 +154,23 @@ def _check_same_but_configuration_and_seed(run: Run, other: Run) -> None:
             "in more than configuration and seed cannot be averaged: separate them with "
             "unmask.results.groups.group_results first"
         )
+
+
+def _titles(groups: Sequence[Group]) -> list[str]:
+    """Task and backbone, then recipe, data and a number, as far as they are needed."""
+    titles = [f"{group.task}, {group.backbone}" for group in groups]
+    additions = (
+        [f", recipe {group.recipe.preset}" if group.recipe else "" for group in groups],
+        [f", data {group.data_fingerprint[:8]}" for group in groups],
+        [f", no. {number}" for number, _ in enumerate(groups, 1)],
+    )
+    for addition in additions:
+        times = Counter(titles)
+        titles = [
+            title + more if times[title] > 1 else title
+            for title, more in zip(titles, addition, strict=True)
+        ]
+    return titles
 
 
 def _named_baselines(results: list[RunResult]) -> dict[str, tuple[RunResult, ...]]:

@@ -96,7 +96,14 @@ def curve_figure(
         steps, means = _thinned(_mean_curve(of_seeds), max_points)
         dashes = ("-", "--", "-.", ":")[number // len(colors) % 4]
         lowest = min([lowest, *means])
-        axes.plot(steps, means, color=colors[number % len(colors)], ls=dashes, lw=1.6, label=name)
+        axes.plot(
+            steps,
+            means,
+            color=colors[number % len(colors)],
+            ls=dashes,
+            lw=1.6,
+            label=_literal(name),
+        )
     _use_log_scale(axes, lowest)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(ylabel)
@@ -214,7 +221,7 @@ def _draw_split(
 def _draw_ceiling(axes: Axes, ceiling: float, caption: str) -> None:
     axes.axhline(ceiling, color=COLORS["ceiling"], lw=1.2, ls=(0, (6, 3)))
     axes.annotate(
-        f"{caption}: {ceiling:.3f}",
+        f"{_literal(caption)}: {ceiling:.3f}",
         (0.01, ceiling),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
@@ -248,7 +255,7 @@ def _draw_baseline(
         if of_split:
             axes.axhline(summarize(of_split).mean, color=SPLIT_COLORS[split], ls=dashes, lw=1.3)
     # The colour says which split, so the legend names each baseline once, without colour.
-    axes.plot([], [], color=COLORS["muted"], ls=dashes, lw=1.3, label=name)
+    axes.plot([], [], color=COLORS["muted"], ls=dashes, lw=1.3, label=_literal(name))
 
 
 def _summaries(results: Sequence[RunResult], split: str) -> dict[str, Summary]:
@@ -276,6 +283,11 @@ def _thinned(values: list[float], max_points: int) -> tuple[list[float], list[fl
             steps.append(start + (min(length, len(values) - start) + 1) / 2)
             means.append(sum(stretch) / len(stretch))
     return steps, means
+
+
+def _literal(text: str) -> str:
+    """Text without matplotlib's formulas."""
+    return text.replace("$", r"\$")
 
 
 def _attribute(text: str) -> str:

@@ -20,8 +20,7 @@ from unmask.results.wording import (
     gain_in_words,
     gains_footnote,
     scoring_in_words,
-    section_title,
-    tests_in_words,
+    statistics_in_words,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def render_markdown(
 ) -> str:
     """The answer and the tables of scores, for a README or a pull request."""
     sections = [find(group) for group in group_results(results)]
-    parts = [f"# {title}", *(_markdown_section(findings) for findings in sections)]
+    parts = [f"# {escape_markdown(title)}", *(_markdown_section(findings) for findings in sections)]
     if not sections:
         parts.append("There are no results yet.")
     return "\n\n".join(parts) + "\n"
@@ -81,7 +80,7 @@ def render_table(results: Iterable[RunResult]) -> RichTable:
         shown.add_section()
         for number, row in enumerate(table.rows):
             is_chosen = number in table.marked
-            name = section_title(group) if number == 0 else ""
+            name = group.title if number == 0 else ""
             cells = (name, row[0] + (" (chosen)" if is_chosen else ""), *row[1:])
             shown.add_row(*map(Text, cells), style="bold" if is_chosen else None)
         is_first = False
@@ -90,7 +89,7 @@ def render_table(results: Iterable[RunResult]) -> RichTable:
 
 def _markdown_section(findings: Findings) -> str:
     parts = [
-        f"## {escape_markdown(section_title(findings.group))}",
+        f"## {escape_markdown(findings.group.title)}",
         escape_markdown(answer(findings)),
     ]
     if findings.gains:
@@ -102,7 +101,7 @@ def _markdown_section(findings: Findings) -> str:
         table_to_markdown(main_table(findings)),
         table_to_markdown(configurations_table(findings)),
     ]
-    if sentences := tests_in_words(findings):
+    if sentences := statistics_in_words(findings):
         parts.append("\n".join(f"- {one}" for one in sentences))
     parts.append(scoring_in_words(findings.group.every_result))
     return "\n\n".join(parts)

@@ -12,7 +12,7 @@ from unmask.results.findings import Findings, Gain
 from unmask.results.groups import is_bit_code, is_fully_causal, is_fully_open
 from unmask.results.table_layouts import cell_to_html
 from unmask.results.tables import NOT_MEASURED, format_p, format_summary
-from unmask.results.wording import answer, gains_footnote, name_against, section_title, verdict
+from unmask.results.wording import answer, gains_footnote, name_against, verdict
 
 _MANY_BITS = 8
 """Longer codes are set smaller."""
@@ -31,7 +31,7 @@ def overview_html(sections: Sequence[Findings]) -> str:
             _gain_cell(gains, is_fully_causal, chosen and chosen.name),
             _gain_cell(gains, is_fully_open, chosen and chosen.name),
         ]
-        link = f'<a href="#section-{number}">{escape(section_title(findings.group))}</a>'
+        link = f'<a href="#section-{number}">{escape(findings.group.title)}</a>'
         rows.append(f'<tr><th scope="row">{link}</th>{"".join(map(cell_to_html, cells))}</tr>')
     columns = (
         "results of",

@@ -27,7 +27,7 @@ from unmask.results.tables import (
     recipe_table,
     runs_table,
 )
-from unmask.results.wording import scoring_in_words, section_title, tests_in_words
+from unmask.results.wording import scoring_in_words, statistics_in_words
 
 _STYLE = Path(__file__).parent.parent / "assets" / "report.css"
 _WIDE, _NARROW = (9.2, 4.0), (4.0, 4.3)
@@ -81,14 +81,13 @@ def _section(page: Page, findings: Findings, number: int) -> str:
     labels = labels_table(findings.chosen) if findings.chosen else None
     cost = cost_in_words(findings.chosen) if findings.chosen else "Cost"
     environment = environment_table(group.every_result)
-    recipe = group.recipe or next((one.run.recipe for one in group.every_result), None)
     parts = [
-        f'<section id="section-{number}"><h2>{escape(section_title(group))}</h2>',
+        f'<section id="section-{number}"><h2>{escape(group.title)}</h2>',
         answer_html(findings),
         _warnings("Before you believe it", findings.caveats),
         _configuration_plot(page, findings, number),
         f'<h3>Scores</h3><div class="pair"><div>{table_to_html(main_table(findings))}',
-        f"{_list(tests_in_words(findings))}</div>",
+        f"{_list(statistics_in_words(findings))}</div>",
         f"{table_to_html(configurations_table(findings))}</div>",
         f"<h3>Labels</h3>{table_to_html(labels)}" if labels else "",
         _curves(findings, number),
@@ -96,9 +95,7 @@ def _section(page: Page, findings: Findings, number: int) -> str:
         f"<p>{escape(scoring_in_words(group.every_result))}</p>",
         "<h3>How it was made</h3>",
         _folded(cost, table_to_html(costs_table(findings))),
-        _folded("Training recipe", table_to_html(recipe_table(recipe), wordy=True))
-        if recipe
-        else "",
+        _folded("Training recipe", table_to_html(recipe_table(findings), wordy=True)),
         _folded("Environment", table_to_html(environment, wordy=True)) if environment else "",
         _folded("Every run", table_to_html(runs_table(findings))),
         "</section>",

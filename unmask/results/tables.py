@@ -109,17 +109,25 @@ def cost_in_words(row: Row) -> str:
     return f"Cost of one run of {row.name}: {', '.join(parts) or NOT_MEASURED}"
 
 
-def recipe_table(recipe: Recipe) -> Table:
-    """Every constant of training, beside the paper's."""
+def recipe_table(findings: Findings) -> Table:
+    """Every constant of training, for each recipe in use, beside the paper's."""
+    names: dict[Recipe, list[str]] = {}
+    for result in findings.group.results[:1]:
+        names[result.run.recipe] = [result.run.backbone]
+    for row in findings.baselines:
+        for result in row.results[:1]:
+            names.setdefault(result.run.recipe, []).append(row.name)
     rows: list[tuple[str, ...]] = []
     marked: set[int] = set()
-    for number, constant in enumerate(fields(recipe)):
-        value, of_paper = getattr(recipe, constant.name), getattr(PAPER, constant.name)
-        rows.append((constant.name, _plain(value), _plain(of_paper)))
-        if value != of_paper:
+    for number, constant in enumerate(fields(Recipe)):
+        of_paper = getattr(PAPER, constant.name)
+        values = [getattr(recipe, constant.name) for recipe in names]
+        rows.append((constant.name, *map(_plain, values), _plain(of_paper)))
+        if any(value != of_paper for value in values):
             marked.add(number)
-    caption = "Every constant of training; marked where it differs from the paper's"
-    return Table(caption, ("constant", "here", "paper"), rows, frozenset(marked))
+    caption = "Every constant of training; marked where one differs from the paper's"
+    columns = ("constant", *(", ".join(of_recipe) for of_recipe in names.values()), "paper")
+    return Table(caption, columns, rows, frozenset(marked))
 
 
 def environment_table(results: Iterable[RunResult]) -> Table | None:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unmask.results.findings import Findings, Gain, describe_code
-from unmask.results.groups import Group, is_fully_causal, is_fully_open
+from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.output_side import OutputSideTest
 from unmask.results.run import RunResult
 from unmask.results.tables import NOT_MEASURED, format_p, format_summary
-
-
-def section_title(group: Group, is_recipe_needed: bool = False) -> str:
-    """Task and backbone, and the recipe's name where two sections would read alike."""
-    recipe = f", recipe {group.recipe.preset}" if is_recipe_needed and group.recipe else ""
-    return f"{group.task}, {group.backbone}{recipe}"
 
 
 def answer(findings: Findings) -> str:
@@ -99,7 +93,7 @@ def scoring_in_words(results: Sequence[RunResult]) -> str:
     )
 
 
-def tests_in_words(findings: Findings) -> list[str]:
+def statistics_in_words(findings: Findings) -> list[str]:
     """Correlation of the splits, and whether opening nearer the output is better."""
     sentences: list[str] = []
     if findings.correlation is not None:
