@@ -193,6 +193,14 @@ def load_backbone(
     )
 
 
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Only the tokenizer of a backbone."""
+    weights = find_weights(name)
+    source = {"gguf_file": weights.gguf_file} if weights.gguf_file else {}
+    with _quiet_transformers():
+        return AutoTokenizer.from_pretrained(weights.path, revision=weights.revision, **source)
+
+
 def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
     """Replace every linear layer by bitsandbytes' NF4 layer with double quantisation."""
     from bitsandbytes.nn import Linear4bit, Params4bit

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from unmask.attention import install
+from unmask.attention import install, remove
 from unmask.backbones import LoadedBackbone, load_backbone
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
@@ -111,9 +111,7 @@ class UnmaskedForTokenClassification(nn.Module):
             if isinstance(module, nn.Dropout) and module.p > 0
         ]
         for index, (name, module) in enumerate(plain, start=first_index):
-            parent, _, child = name.rpartition(".")
-            routed = RoutedDropout(module.p, self.route, index)
-            setattr(self.backbone.get_submodule(parent), child, routed)
+            _replace(self.backbone, name, RoutedDropout(module.p, self.route, index))
 
     @classmethod
     def from_pretrained(
@@ -167,6 +165,16 @@ class UnmaskedForTokenClassification(nn.Module):
     def save_pretrained(self, folder: str | Path, run: int = 0) -> None:
         """Write adapters and head in PEFT's format, with `unmask_config.json` beside them."""
         save(self, Path(folder), run)
+
+    def release(self) -> LoadedBackbone:
+        """Give the backbone back as it was loaded; this labeler is of no use afterwards."""
+        for name, layer in self.lora_layers:
+            _replace(self.backbone, name, layer.base)
+        for name, module in list(self.backbone.named_modules()):
+            if isinstance(module, RoutedDropout):
+                _replace(self.backbone, name, nn.Dropout(module.probability))
+        remove(self.backbone, self.previous_attention)
+        return self.loaded
 
     @property
     def device(self) -> torch.device:
@@ -330,6 +338,11 @@ class UnmaskedForTokenClassification(nn.Module):
                 self.hidden_states(batch)
 
         return verify(self.backbone, self.configs[run], forward, num_runs=self.num_runs, run=run)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
 
 
 def configuration(

@@ -110,6 +110,19 @@ PRESETS: dict[str, Recipe] = {
         compute_dtype="float32",
         gradient_checkpointing=False,
     ),
+    # For the embedded backbone on the embedded corpus: small matrices want a larger rate still.
+    "tiny": replace(
+        PAPER,
+        preset="tiny",
+        learning_rate=4e-3,
+        lora_rank=16,
+        epochs=3,
+        accumulation=1,
+        optimizer="adamw",
+        quantization=None,
+        compute_dtype="float32",
+        gradient_checkpointing=False,
+    ),
 }
 
 

@@ -82,12 +82,16 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
         config["head_dropout"],
         config["max_subtokens"],
     )
-    _fill(model, folder)
+    load_adapter(model, folder)
     return model.eval()
 
 
-def _fill(model: Any, folder: Path) -> None:
-    """Copy the saved tensors into run 0, after checking every name, shape and value."""
+def load_adapter(model: Any, folder: Path, run: int = 0) -> None:
+    """Copy saved adapters and head into one run, after checking every name, shape and value.
+
+    Raises:
+        ValueError: when the file is missing, damaged or made for another backbone.
+    """
     path = folder / ADAPTER_FILE
     if not path.exists():
         raise ValueError(f"{folder} has no {ADAPTER_FILE}: the saved labeler is incomplete")
@@ -97,7 +101,7 @@ def _fill(model: Any, folder: Path) -> None:
         saved = load_file(path)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    own = model.run_parameters(0)
+    own = model.run_parameters(run)
     names = {_peft_name(name, model.loaded): name for name in own}
     if set(saved) != set(names):
         odd = sorted(set(saved) ^ set(names))[:3]

@@ -1,0 +1,227 @@
+"""The `unmask` command: parses, calls one function, prints.
+
+Results go to stdout, what happens on the way to stderr. Nothing heavy is imported before the
+flags are known to be right, so `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from unmask.errors import RUN_TIME_ERROR, one_line_errors
+from unmask.sweep import __main__ as sweep
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point of the `unmask` script."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    with one_line_errors(f"unmask {arguments.command}", arguments.debug):
+        arguments.do(arguments)
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    """Print the environment, and prove the mask of a model layer by layer."""
+    import torch
+
+    from unmask.lora import LoraSettings
+    from unmask.model import UnmaskedForTokenClassification
+
+    rows = {"torch": torch.__version__, "CUDA device": _cuda_device(), **_versions()}
+    for name, value in rows.items():
+        print(f"{name:<14} {value}")
+    model = UnmaskedForTokenClassification.from_pretrained(
+        arguments.model,
+        labels=None if _is_saved(arguments.model) else ["X"],
+        unmask=arguments.unmask,
+        quantization=arguments.quantization,
+        lora=None if _is_saved(arguments.model) else LoraSettings(rank=1),
+        dtype=arguments.dtype,
+        device=arguments.device,
+    )
+    proof = model.verify_mask()
+    print(f"{'model':<14} {model.loaded.weights.name} ({model.loaded.weights.path})")
+    print(f"{'dtype':<14} {model.loaded.dtype}, quantization {model.loaded.quantization}")
+    print(f"{'configuration':<14} {model.configs[0].code}\n")
+    print(proof.to_text())
+    if not proof.agrees:
+        raise SystemExit(RUN_TIME_ERROR)
+
+
+def check_data(arguments: argparse.Namespace) -> None:
+    """Report counts and what is wrong with a corpus."""
+    from unmask.data.checks import check_corpus
+
+    corpus = _load(arguments)
+    count = None
+    if arguments.model:
+        from unmask.backbones import load_tokenizer
+        from unmask.data.alignment import WordEncoder
+
+        encoder = WordEncoder(load_tokenizer(arguments.model))
+
+        def count(words: Sequence[str]) -> int:
+            return encoder.num_special_tokens + sum(len(encoder.encode_word(w)) for w in words)
+
+    report = check_corpus(corpus, arguments.max_subtokens if count else None, count)
+    print(report.to_text())
+    if report.num_broken:
+        raise SystemExit(RUN_TIME_ERROR)
+
+
+def rdrr(arguments: argparse.Namespace) -> None:
+    """Count on which side the words lie that labelled words depend on."""
+    from unmask.analysis.rdrr import load_parser
+    from unmask.analysis.rdrr import rdrr as measure
+
+    corpus = _load(arguments)
+    print(measure(corpus.split(arguments.split), load_parser(arguments.parser)).to_text())
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Label the lines of a file, or of stdin, one JSON object a line."""
+    from unmask.model import UnmaskedForTokenClassification
+
+    if not _is_saved(arguments.model):
+        raise ValueError(f"{arguments.model} is not a folder written by save_pretrained or a sweep")
+    model = UnmaskedForTokenClassification.from_pretrained(arguments.model, device=arguments.device)
+    with _lines(arguments.file) as lines:
+        for batch in _batches((line.rstrip("\r\n") for line in lines), 64):
+            for text, spans in zip(batch, model.predict(batch, arguments.batch_size), strict=True):
+                print(json.dumps({"text": text, "spans": spans}, ensure_ascii=False), flush=True)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Make the pages of a sweep again from its ledger."""
+    from rich.console import Console
+
+    from unmask.results.ledger import Ledger
+    from unmask.results.report import render_table
+    from unmask.sweep.outputs import write_outputs
+
+    folder: Path = arguments.folder
+    if not (folder / "ledger.jsonl").exists():
+        raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
+    ledger = Ledger(folder / "ledger.jsonl")
+    Console().print(render_table(ledger.results()))
+    for path in write_outputs(ledger, folder):
+        print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="unmask",
+        description="Let chosen layers of a decoder LLM look right, and find out which.",
+        epilog="exit codes: 0 done, 1 failed on the way (or something is broken), 2 wrong input",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, do: object, text: str) -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=text, description=text, formatter_class=raw)
+        command.set_defaults(do=do)
+        return command
+
+    command = add("sweep", sweep.run, "train all configurations, choose one, report")
+    command.epilog = sweep.EXAMPLES
+    sweep.add_flags(command)
+
+    command = add("doctor", doctor, "print the environment and prove a model's mask")
+    command.add_argument("-m", "--model", default="tiny", help="backbone or saved labeler")
+    command.add_argument("--unmask", metavar="CODE", help='such as 0110 or "layers:0,1,5-7"')
+    command.add_argument("--quantization", choices=("nf4",))
+    command.add_argument("--dtype", choices=("bfloat16", "float16", "float32", "float64"))
+    _add_common(command)
+
+    command = add("check-data", check_data, "say what a corpus holds and what is wrong with it")
+    _add_data(command)
+    command.add_argument("-m", "--model", help="count sub-tokens with this backbone's tokenizer")
+    command.add_argument("--max-subtokens", type=int, default=128, metavar="N")
+    command.add_argument("--debug", action="store_true", help="show where an error came from")
+
+    command = add("rdrr", rdrr, "measure the right-side dependency relation ratio of a corpus")
+    _add_data(command)
+    command.add_argument("--split", default="train", choices=("train", "validation", "test"))
+    command.add_argument("--parser", metavar="NAME", help="spaCy model (default: the best found)")
+    command.add_argument("--debug", action="store_true", help="show where an error came from")
+
+    command = add("predict", predict, "label the lines of a file; - reads stdin")
+    command.add_argument("model", help="folder of a saved labeler")
+    command.add_argument("file", help="text, one input a line, or -")
+    command.add_argument("-b", "--batch-size", type=int, default=8, metavar="N")
+    _add_common(command)
+
+    command = add("report", report, "make the pages of a sweep again from its ledger")
+    command.add_argument("folder", type=Path, help="the --out folder of a sweep")
+    command.add_argument("--debug", action="store_true", help="show where an error came from")
+    return parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)")
+    command.add_argument("--debug", action="store_true", help="show where an error came from")
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-t", "--task", default="data", help="task, or a name for your own files")
+    command.add_argument("-d", "--data-dir", type=Path, metavar="DIR")
+    command.add_argument("--train-from", metavar="SPLIT[:SHARE]")
+    command.add_argument("--validation-from", metavar="SPLIT:SHARE")
+    command.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
+
+
+def _load(arguments: argparse.Namespace):
+    from unmask.data.tasks import load_task
+
+    corpus = load_task(
+        arguments.task,
+        arguments.data_dir,
+        train_from=arguments.train_from,
+        validation_from=arguments.validation_from,
+        column=arguments.column,
+    )
+    for note in corpus.notes:
+        sys.stderr.write(f"note: {note}\n")
+    return corpus
+
+
+def _is_saved(model: str) -> bool:
+    from unmask.saving import is_saved
+
+    return is_saved(Path(model))
+
+
+def _lines(name: str):
+    return sys.stdin if name == "-" else open(name, encoding="utf-8")
+
+
+def _batches(lines: Iterable[str], size: int) -> Iterable[list[str]]:
+    batch: list[str] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _cuda_device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none, using the CPU"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("unmask", "transformers", "peft", "bitsandbytes", "lightning")
+    return {package: version(package) for package in packages}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What a result was made with: versions, hardware, the commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import subprocess
+from pathlib import Path
+
+import torch
+
+from unmask.backbones import LoadedBackbone
+
+PACKAGES = ("unmask", "torch", "transformers", "peft", "bitsandbytes", "lightning", "seqeval")
+
+
+def describe_environment(loaded: LoadedBackbone) -> dict[str, str]:
+    """Names and values for `RunResult.environment`."""
+    device = loaded.model.device
+    on_gpu = device.type == "cuda"
+    return {
+        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "threads": str(torch.get_num_threads()),
+        "git_commit": _git_commit(),
+        "weights": loaded.weights.name,
+        "weights_revision": loaded.weights.revision or "local",
+        "weights_digest": loaded.digest(),
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that was in use so far: on the GPU, or by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str:
+    """The commit of the checkout that this package runs from, with + for uncommitted changes."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return "not a checkout"
+    return commit + ("+" if git("status", "--porcelain", "--", str(folder)) else "")

@@ -1,0 +1,88 @@
+"""Which runs a sweep consists of, and which of them share a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unmask.config import UnmaskConfig, gray_codes
+from unmask.recipe import PAPER, Recipe
+from unmask.results.run import ENCODER, Run
+
+PAPER_SEEDS = (120, 121, 122, 123, 124)
+PAPER_GROUPS = 4
+
+TEST_SCOPES = ("chosen", "all", "none")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What the user asked for; every field is a flag of `python -m unmask.sweep`."""
+
+    model: str = "tiny"
+    task: str = "lookright"
+    recipe: Recipe = PAPER
+    configs: tuple[str, ...] = gray_codes(PAPER_GROUPS)
+    seeds: tuple[int, ...] = PAPER_SEEDS
+    baselines: tuple[str, ...] = ()
+    """Encoders trained by the same recipe, by backbone name."""
+    data_dir: Path | None = None
+    train_from: str | None = None
+    validation_from: str | None = None
+    column: str | None = None
+    limit_train: int | None = None
+    out: Path = field(default_factory=lambda: Path("results"))
+    fuse: int | None = None
+    """Runs per forward pass; None means as many as the memory holds."""
+    test: str = "chosen"
+    """Whose test split is scored: `chosen` (the configuration chosen on validation, 0000, 1111
+    and the encoders), `all` (the published analysis, which needs every configuration) or `none`."""
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("configs", "seeds"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"--{name} is empty")
+            doubled = sorted({str(value) for value in values if values.count(value) > 1})
+            if doubled:
+                raise ValueError(f"--{name} names {', '.join(doubled)} more than once")
+        if self.fuse is not None and self.fuse < 1:
+            raise ValueError(f"--fuse must be at least 1 or auto, got {self.fuse}")
+        if self.test not in TEST_SCOPES:
+            raise ValueError(f"--test must be one of {', '.join(TEST_SCOPES)}, got {self.test!r}")
+
+
+def decoder_runs(
+    settings: SweepSettings, backbone: str, num_layers: int, data_fingerprint: str
+) -> list[Run]:
+    """Every configuration with every seed, seed by seed: runs of one seed share their batches.
+
+    Raises:
+        ValueError: for a configuration that does not fit the backbone's layers.
+    """
+    for code in settings.configs:
+        UnmaskConfig.parse(code, num_layers)
+    return [
+        Run(backbone, settings.task, code, seed, settings.recipe, data_fingerprint)
+        for seed in settings.seeds
+        for code in settings.configs
+    ]
+
+
+def encoder_runs(settings: SweepSettings, backbone: str, data_fingerprint: str) -> list[Run]:
+    """The baseline with every seed, by the same recipe."""
+    return [
+        Run(backbone, settings.task, ENCODER, seed, settings.recipe, data_fingerprint)
+        for seed in settings.seeds
+    ]
+
+
+def stacks(runs: Sequence[Run], width: int) -> Iterable[list[Run]]:
+    """Cut runs of one backbone into stacks of at most `width` that share a forward pass.
+
+    Runs of different seeds meet in a stack only when a seed's runs do not fill it.
+    """
+    for start in range(0, len(runs), width):
+        yield list(runs[start : start + width])
