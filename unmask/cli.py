@@ -79,7 +79,7 @@ def rdrr(arguments: argparse.Namespace) -> None:
     from unmask.analysis.rdrr import rdrr as measure
 
     corpus = _load(arguments)
-    print(measure(corpus.split(arguments.split), load_parser(arguments.parser)).to_text())
+    print(measure(corpus.split(arguments.split), load_parser(arguments.parser)))
 
 
 def predict(arguments: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ def describe_environment(loaded: LoadedBackbone) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "threads": str(torch.get_num_threads()),
         "git_commit": _git_commit(),
+        "num_layers": str(loaded.model.config.num_hidden_layers),
         "weights": loaded.weights.name,
         "weights_revision": loaded.weights.revision or "local",
         "weights_digest": loaded.digest(),

@@ -1,0 +1,46 @@
+# Two commands: `make sweep` runs the main job, `make test` runs every check. Both install first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: sweep test test-slow test-gpu lint types arrows unit lock clean
+
+sweep: $(INSTALLED)
+	$(BIN)/python -m unmask.sweep --seeds 120,121
+
+test: lint types arrows unit
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/basedpyright
+
+arrows: $(INSTALLED)
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED)
+	$(BIN)/pytest -m "not slow and not gpu"
+
+# Tests over ten seconds each: real SmolLM2 weights, whole sweeps.
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m "slow and not gpu"
+
+test-gpu: $(INSTALLED)
+	$(BIN)/pytest -m gpu
+
+# Pins what is installed now; edit pyproject.toml, upgrade in .venv, then run this.
+lock:
+	$(BIN)/pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "unmask needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
