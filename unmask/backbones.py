@@ -203,7 +203,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
     """Replace every linear layer by bitsandbytes' NF4 layer with double quantisation."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     for name, module in list(model.named_modules()):
         if type(module) is not nn.Linear:
@@ -216,9 +216,8 @@ def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
             compress_statistics=True,
             quant_type="nf4",
         )
-        replacement.weight = Params4bit(
-            module.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
-        )
+        settings: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
+        replacement.weight = Params4bit(module.weight.data, requires_grad=False, **settings)
         if module.bias is not None:
             replacement.bias = module.bias
         parent, _, child = name.rpartition(".")

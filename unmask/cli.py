@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unmask.errors import RUN_TIME_ERROR, one_line_errors
@@ -57,16 +57,7 @@ def check_data(arguments: argparse.Namespace) -> None:
     from unmask.data.checks import check_corpus
 
     corpus = _load(arguments)
-    count = None
-    if arguments.model:
-        from unmask.backbones import load_tokenizer
-        from unmask.data.alignment import WordEncoder
-
-        encoder = WordEncoder(load_tokenizer(arguments.model))
-
-        def count(words: Sequence[str]) -> int:
-            return encoder.num_special_tokens + sum(len(encoder.encode_word(w)) for w in words)
-
+    count = _subtoken_counter(arguments.model) if arguments.model else None
     report = check_corpus(corpus, arguments.max_subtokens if count else None, count)
     print(report.to_text())
     if report.num_broken:
@@ -187,6 +178,18 @@ def _load(arguments: argparse.Namespace):
     for note in corpus.notes:
         sys.stderr.write(f"note: {note}\n")
     return corpus
+
+
+def _subtoken_counter(model: str) -> Callable[[Sequence[str]], int]:
+    from unmask.backbones import load_tokenizer
+    from unmask.data.alignment import WordEncoder
+
+    encoder = WordEncoder(load_tokenizer(model))
+
+    def count(words: Sequence[str]) -> int:
+        return encoder.num_special_tokens + sum(len(encoder.encode_word(word)) for word in words)
+
+    return count
 
 
 def _is_saved(model: str) -> bool:

@@ -120,13 +120,13 @@ class _Guard(torch.autograd.Function):
         return hidden.view_as(hidden)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         if ctx.route._ticket != ctx.ticket:
             raise RuntimeError(
                 "the route of the forward pass is no longer held: run backward inside the same "
                 "`with model.route(batch)` block"
             )
-        return grad, None
+        return grads[0], None
 
 
 class GroupedLoRALinear(nn.Module):

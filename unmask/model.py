@@ -258,7 +258,6 @@ class UnmaskedForTokenClassification(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        **_: Any,
     ) -> TokenClassifierOutput:
         """The signature of transformers' token classifiers, for a single run.
 

@@ -110,7 +110,7 @@ def _build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimi
     }
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **settings)
-    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     # Paging moves optimizer state between GPU and host; on a CPU there is nothing to page.
     on_gpu = parameters[0].device.type == "cuda"
