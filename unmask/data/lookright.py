@@ -1,9 +1,9 @@
 """`lookright`: generated sentences whose causal ceiling is a theorem, not an estimate.
 
-Half of the entities are typed by words to their left, the others only by words to their right,
-and names say nothing. Right-decided sentences come as twins: one sentence per label, identical
-up to and including the entity. No causal labeler can tell twins apart when it must tag the
-entity, so `causal_ceiling` bounds every one of them on exactly these sentences.
+Half of the entities have a label that words to their left decide, the others one that only
+words to their right decide; names say nothing. Right-decided sentences come as twins: one per
+label, identical up to and including the entity. No causal labeler can tell twins apart when it
+must tag the entity, so `causal_ceiling` bounds every one of them on exactly these sentences.
 
 The one thing that is easy to get wrong: `random.Random.choice` and `shuffle` may change between
 versions of Python, only `random()` is promised not to. Everything here is drawn from `random()`.
@@ -15,7 +15,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from unmask.data.sentence import SPLITS, Corpus, Sentence
 
@@ -40,14 +39,12 @@ LEFT_PHRASES = {
 """Beginnings of a sentence that end just before a name and give its label."""
 
 RIGHT_PHRASES = {
-    "LOC": ("lies near the sea", "borders a dark forest", "has narrow streets",
-            "was flooded again", "is full of tourists", "stands on a steep hill",
-            "has mild winters", "overlooks the bay", "needs a second bridge",
-            "had an earthquake", "can be reached by ferry", "has three thousand inhabitants"),
+    "LOC": ("lies near the sea", "borders a dark forest", "has narrow streets", "was flooded again",
+            "is full of tourists", "stands on a steep hill", "has mild winters", "faces a bay",
+            "needs a second bridge", "had an earthquake", "can be reached by ferry", "was rebuilt"),
     "ORG": ("raised its prices", "dismissed forty workers", "sold its shares", "went bankrupt",
-            "pays low wages", "launched a cheap product", "merged with a rival",
-            "doubled its profits", "signed the contract", "hired more managers",
-            "lost its customers", "reported high losses"),
+            "pays low wages", "launched a product", "merged with a rival", "signed a contract",
+            "doubled its profits", "hired more managers", "lost its customers", "cut its losses"),
     "PER": ("laughed out loud", "sneezed twice", "fell asleep", "married last spring",
             "learned to swim", "sang an old song", "forgot the keys", "wore a red coat",
             "cried with joy", "told another joke", "drank cold tea", "shrugged and nodded"),
@@ -57,8 +54,7 @@ RIGHT_PHRASES = {
 OPENINGS = (
     "yesterday", "last week", "we heard that", "as you know", "people say that", "it seems that",
     "in the meantime", "nobody knew why", "the paper wrote that", "for some reason", "this year",
-    "once again", "it is true that", "on {day}", "since {day}", "many still remember how",
-    "the letter said that", "at that time",
+    "once again", "on {day}", "since {day}", "many still remember how", "the letter said that",
 )
 """Beginnings that say nothing about the label of what follows."""
 
@@ -67,8 +63,7 @@ PAUSES = ("", "", "", "", "of course", "as expected", "once more", "it seems", "
 
 PREDICATES = (
     "was mentioned in the report", "came up again", "made the news", "was a surprise to us",
-    "is on the list", "was not forgotten", "appears on page two", "remains a mystery",
-    "was on television", "is often praised",
+    "is on the list", "was not forgotten", "appears on page two", "is often praised",
 )
 """What can be said of anything."""
 
@@ -81,18 +76,15 @@ ENDINGS = ("", "", "", "on {day}", "as we know", "for the first time", "this tim
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 """Capitalised words that are no entity."""
 
-ONSETS = ("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z",
-          "br", "dr", "gr", "kl", "tr")
-VOWELS = ("a", "e", "i", "o", "u")
+ONSETS, VOWELS = "bdfghklmnprstvz", "aeiou"
 FIRST_ENDINGS = ("la", "ra", "na", "mo", "ri", "lo", "ta", "ne", "vi", "do")
 LAST_ENDINGS = ("dek", "mann", "sen", "witz", "berg", "vic", "stad", "grun", "fels", "horn")
 # fmt: on
 NAMES_PER_POOL = 150
 MAX_ATTEMPTS = 1000
 
-Drawn = TypeVar("Drawn")
-
-Text = tuple[tuple[str, ...], tuple[str, ...]]
+Words = tuple[str, ...]
+Text = tuple[Words, Words]
 """Words and their IOB2 tags."""
 
 
@@ -105,8 +97,8 @@ def generate(
 ) -> Corpus:
     """Three splits of generated sentences, with as many entities as sentences in each.
 
-    Of n sentences, the multiple of 3 nearest to `right_fraction` * n are right-decided twins
-    with one entity each. Of the others, one in eight has two entities and as many have none.
+    Sentences come in threes, and `right_fraction` of the threes (rounded) are right-decided
+    twins with one entity each. Of the others, one in eight has two entities, as many have none.
     Splits share no sentence, and a third of the names that validation and test draw from are
     unseen in training. With the default half, the causal ceiling is 2/3 on every split.
 
@@ -116,19 +108,18 @@ def generate(
     """
     if not 0 <= right_fraction <= 1:
         raise ValueError(f"right_fraction must be between 0 and 1, got {right_fraction}")
-    sizes = dict(zip(SPLITS, (num_train, num_validation, num_test), strict=True))
+    sizes = {"train": num_train, "validation": num_validation, "test": num_test}
+    writer = Writer(random.Random(seed))
+    splits: dict[str, tuple[Sentence, ...]] = {}
     for split, size in sizes.items():
         if size < len(LABELS):
             raise ValueError(
                 f"num_{split} must be at least {len(LABELS)}, one sentence per label, got {size}"
             )
-    writer = Writer(random.Random(seed))
-    splits: dict[str, tuple[Sentence, ...]] = {}
-    for split, size in sizes.items():
-        num_names = NAMES_PER_POOL * 2 // 3 if split == "train" else NAMES_PER_POOL
+        writer.num_names = NAMES_PER_POOL * 2 // 3 if split == "train" else NAMES_PER_POOL
         splits[split] = tuple(
             Sentence(f"lookright-{split}-{number}", words, tags)
-            for number, (words, tags) in enumerate(writer.write(size, right_fraction, num_names))
+            for number, (words, tags) in enumerate(writer.write(size, right_fraction))
         )
     ceilings = ", ".join(f"{causal_ceiling(splits[split]):.3f} on {split}" for split in SPLITS)
     return Corpus(
@@ -170,8 +161,8 @@ def causal_ceiling(sentences: Iterable[Sentence]) -> float:
     Raises:
         ValueError: when no sentence has an entity.
     """
-    sharing: Counter[tuple[str, ...]] = Counter()
-    beginning: dict[tuple[str, ...], Counter[str]] = {}
+    sharing: Counter[Words] = Counter()
+    beginning: dict[Words, Counter[str]] = {}
     for sentence in sentences:
         for end, tag in enumerate(sentence.tags, start=1):
             prefix = sentence.words[:end]
@@ -192,59 +183,48 @@ def causal_ceiling(sentences: Iterable[Sentence]) -> float:
 
 
 class Writer:
-    """Writes sentences from one random stream and never the same one twice."""
+    """Writes sentences from one random stream and, in `write`, never the same one twice.
+
+    Names are the first `num_names` of each pool; change it to hold names back.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
+        self.num_names = NAMES_PER_POOL
         self.first_names = self._invent_names(FIRST_ENDINGS)
         self.last_names = self._invent_names(LAST_ENDINGS)
-        self._used: set[tuple[str, ...]] = set()
+        self._used: set[Words] = set()
 
-    def write(
-        self, num_sentences: int, right_fraction: float, num_names: int = NAMES_PER_POOL
-    ) -> list[Text]:
-        """`num_sentences` shuffled texts that use the first `num_names` of each pool of names."""
-        num_labels = len(LABELS)
-        num_groups = min(
-            int(num_sentences * right_fraction / num_labels + 0.5), num_sentences // num_labels
-        )
-        texts = [twin for _ in range(num_groups) for twin in self.twins(num_names)]
+    def write(self, num_sentences: int, right_fraction: float) -> list[Text]:
+        """`num_sentences` shuffled texts, about `right_fraction` of them right-decided twins."""
+        num_groups = int(num_sentences // len(LABELS) * right_fraction + 0.5)
+        texts = [twin for _ in range(num_groups) for twin in self.twins()]
         num_left = num_sentences - len(texts)
         # As many texts with two entities as with none: entities stay as many as sentences.
         num_pairs = num_left // 8
-        for number in range(num_left):
-            if number < num_pairs:
-                write = partial(self.pair, num_names)
-            elif number < 2 * num_pairs:
-                write = self.without_entity
-            else:
-                write = partial(self.left_decided, num_names)
-            texts.append(self._new(write, key=_words))
+        writers = [self.pair] * num_pairs + [self.without_entity] * num_pairs
+        writers += [self.left_decided] * (num_left - len(writers))
+        texts += [self._new(write) for write in writers]
         return sorted(texts, key=lambda _: self.rng.random())
 
-    def twins(self, num_names: int) -> list[Text]:
+    def twins(self) -> list[Text]:
         """One text per label, equal up to and including the entity.
 
         No two groups begin alike: not even the first word of the entity, where its label is
         due, is reached by the same words.
         """
-        opening, name = self._new(
-            lambda: (self.fill(OPENINGS), self.name(num_names)),
-            key=lambda drawn: (*drawn[0], drawn[1][0]),
-        )
-        return [
-            self._new(partial(self.right_decided, opening, name, label), key=_words)
-            for label in LABELS
-        ]
+        beginning, name = self._new(self._twin_beginning)
+        write = partial(self.right_decided, beginning[:-1], name)
+        return [self._new(partial(write, label)) for label in LABELS]
 
     def right_decided(self, opening: Sequence[str], name: Sequence[str], label: str) -> Text:
         """A text that gives the label of `name` only after it."""
         said = self.fill(PAUSES, RIGHT_PHRASES[label], ENDINGS)
         return _tag((None, opening), (label, name), (None, said))
 
-    def left_decided(self, num_names: int) -> Text:
+    def left_decided(self) -> Text:
         """A text that gives the label of its name before it."""
-        label, name = self.pick(LABELS), self.name(num_names)
+        label, name = self.pick(LABELS), self.name()
         if self.rng.random() < 0.5:
             before, after = self.fill(LEFT_PHRASES[label]), self.fill(ENDINGS)
         else:
@@ -252,14 +232,14 @@ class Writer:
             after = self.fill(PAUSES, PREDICATES, ENDINGS)
         return _tag((None, before), (label, name), (None, after))
 
-    def pair(self, num_names: int) -> Text:
+    def pair(self) -> Text:
         """A text with two left-decided names."""
         first, second = self.pick(LABELS), self.pick(LABELS)
         return _tag(
             (None, [*self.fill(OPENINGS), "the", self.pick(LEFT_NOUNS[first])]),
-            (first, self.name(num_names)),
+            (first, self.name()),
             (None, [*self.fill(LINKS), "the", self.pick(LEFT_NOUNS[second])]),
-            (second, self.name(num_names)),
+            (second, self.name()),
         )
 
     def without_entity(self) -> Text:
@@ -269,13 +249,10 @@ class Writer:
         said = self.fill(PAUSES, RIGHT_PHRASES[label], ENDINGS)
         return _tag((None, [*self.fill(OPENINGS), "the", noun, *said]))
 
-    def name(self, num_names: int = NAMES_PER_POOL) -> list[str]:
-        """A first name, or a first and a last name, from the first `num_names` of each pool."""
-        first, last = (
-            self.pick(self.first_names[:num_names]),
-            self.pick(self.last_names[:num_names]),
-        )
-        return [first] if self.rng.random() < 0.5 else [first, last]
+    def name(self) -> list[str]:
+        """A first name, and in three of ten cases a last name."""
+        pools = [self.first_names] + [self.last_names] * (self.rng.random() < 0.3)
+        return [self.pick(pool[: self.num_names]) for pool in pools]
 
     def pick(self, options: Sequence[str]) -> str:
         """One of `options`, the same on every version of Python."""
@@ -286,13 +263,16 @@ class Writer:
         phrases = [self.pick(options).replace("{day}", self.pick(DAYS)) for options in slots]
         return " ".join(phrases).split()
 
-    def _new(self, draw: Callable[[], Drawn], key: Callable[[Drawn], tuple[str, ...]]) -> Drawn:
-        """Draw until the words that `key` gives have not been used before, and mark them used."""
+    def _twin_beginning(self) -> tuple[Words, Words]:
+        opening, name = self.fill(OPENINGS), self.name()
+        return (*opening, name[0]), tuple(name)
+
+    def _new(self, draw: Callable[[], tuple[Words, Words]]) -> tuple[Words, Words]:
+        """Draw until the first of the pair was never drawn before."""
         for _ in range(MAX_ATTEMPTS):
             drawn = draw()
-            words = key(drawn)
-            if words not in self._used:
-                self._used.add(words)
+            if drawn[0] not in self._used:
+                self._used.add(drawn[0])
                 return drawn
         raise ValueError(
             f"{MAX_ATTEMPTS} draws in a row gave nothing new after {len(self._used)} texts; "
@@ -307,16 +287,14 @@ class Writer:
         return list(names)
 
 
-def _words(text: Text) -> tuple[str, ...]:
-    return text[0]
-
-
 def _tag(*parts: tuple[str | None, Sequence[str]]) -> Text:
     """Join (label or None, words) parts into words and their IOB2 tags."""
     words: list[str] = []
     tags: list[str] = []
     for label, part in parts:
-        words.extend(part)
-        inside = ["O"] * len(part) if label is None else [f"I-{label}"] * len(part)
-        tags.extend(inside if label is None else [f"B-{label}", *inside[1:]])
+        words += part
+        if label is None:
+            tags += ["O"] * len(part)
+        else:
+            tags += [f"B-{label}"] + [f"I-{label}"] * (len(part) - 1)
     return tuple(words), tuple(tags)
