@@ -30,7 +30,8 @@ FLAGS_ATTRIBUTE = "unmask_bidirectional"
 def install(model: PreTrainedModel, config: UnmaskConfig) -> str:
     """Make the layers of a stock model look right where `config` says so.
 
-    The model's config carries the flags from then on, also through `save_pretrained`.
+    The model's config carries the flags from then on, also through `save_pretrained`, and turns
+    caching off, which an open layer cannot use.
 
     Returns:
         The attention implementation that was in use, for `remove`.
@@ -50,22 +51,30 @@ def install(model: PreTrainedModel, config: UnmaskConfig) -> str:
             f"{type(model).__name__} does not use transformers' attention interface, so its mask "
             "cannot be changed; choose a decoder that does (Llama, Mistral, Qwen, Gemma, OLMo)"
         )
-    previous = model.config._attn_implementation
+    previous = str(model.config._attn_implementation)
     model.set_attn_implementation(IMPLEMENTATION)
     setattr(model.config, FLAGS_ATTRIBUTE, list(config.bidirectional))
+    model.config.use_cache = False
     return previous
 
 
-def remove(model: PreTrainedModel, attn_implementation: str = "sdpa") -> None:
-    """Give a model its own causal attention back.
+def remove(model: PreTrainedModel, attn_implementation: str | None = None) -> None:
+    """Give a model its own causal attention, and its cache, back.
+
+    Args:
+        model: a model that `install` was called on, or one loaded with its flags.
+        attn_implementation: what it is to use; None takes SDPA where the model supports it.
 
     Raises:
         ValueError: when nothing is installed.
     """
     if model.config._attn_implementation != IMPLEMENTATION:
         raise ValueError(f"nothing to remove: {type(model).__name__} is not unmasked")
+    fitting = "sdpa" if model._supports_sdpa else "eager"  # Gemma 2 caps scores: no SDPA
+    chosen = fitting if attn_implementation in (None, IMPLEMENTATION) else attn_implementation
+    model.set_attn_implementation(chosen)
     delattr(model.config, FLAGS_ATTRIBUTE)
-    model.set_attn_implementation(attn_implementation)
+    model.config.use_cache = True
 
 
 @contextmanager
@@ -86,7 +95,6 @@ def unmask_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    sliding_window: int | None = None,
     softcap: float | None = None,
     packed: PackedBatch | None = None,
     **kwargs: Any,
@@ -101,30 +109,32 @@ def unmask_attention(
         attention_mask: bool [batch, length], True for tokens, or None for no padding.
         scaling: factor on the dot products; None means 1 / sqrt(head_dim).
         dropout: must be 0.
-        sliding_window: see `unmask.kernels.varlen_attention`.
-        softcap: likewise.
+        softcap: see `unmask.kernels.varlen_attention`.
         packed: the batch whose tokens these are, or None for an ordinary call.
-        **kwargs: what else the model passes on; attention sinks are refused.
+        **kwargs: what else the model passes on: `sliding_window` is obeyed, a cache and attention
+            sinks are refused.
 
     Returns:
         [batch, length, heads, head_dim] and None in place of attention weights.
     """
     _refuse_unsupported(module, dropout, kwargs)
+    window = _window(module, packed.max_seqlen if packed else query.shape[2], kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if packed is not None:
         flags = packed.causal[:, _layer(module)]
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
         out = varlen_attention(
-            q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, sliding_window, softcap
+            q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, window, softcap
         )
         return out[None], None
     causal = not _own_flags(module)[_layer(module)]
     if query.shape[2] != key.shape[2] or (kwargs.get("use_cache") and not causal):
         raise ValueError(
             "an unmasked layer sees tokens that generation has not produced yet, so use_cache and "
-            "generate() make no sense here: call the model with use_cache=False, or remove() first"
+            "generate() make no sense here: call the model with use_cache=False, or "
+            "unmask.attention.remove(model) first"
         )
-    out = _padded(query, key, value, attention_mask, causal, scale, sliding_window, softcap)
+    out = _padded(query, key, value, attention_mask, causal, scale, window, softcap)
     return out, None
 
 
@@ -173,6 +183,22 @@ def _padded(
     padded = out.new_zeros(batch, length, heads, head_dim)
     padded[kept] = out
     return padded
+
+
+def _window(module: nn.Module, length: int, kwargs: dict[str, Any]) -> int | None:
+    """The window that the model passes on; one that it keeps in its mask alone is refused."""
+    if "sliding_window" in kwargs:
+        return kwargs["sliding_window"]
+    config = getattr(module, "config", None)
+    for name in ("sliding_window", "attention_chunk_size"):
+        limit = getattr(config, name, None)
+        if limit and length > limit:
+            raise ValueError(
+                f"{type(module).__name__} limits what a token sees by its mask alone "
+                f"({name}={limit}), and this input of {length} tokens is longer: shorten it, or "
+                "choose another backbone"
+            )
+    return None
 
 
 def _layer(module: nn.Module) -> int:
