@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def fit(
         callbacks.append(_Checkpoints(folders, checkpoint_seconds))
     if trainees[0].recipe.gradient_checkpointing:
         # Non-reentrant: it checks what it recomputes. The route is held through backward anyway.
-        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        _checkpointing(model.backbone, "enable")({"use_reentrant": False})
     model.train()
     with warnings.catch_warnings():
         # Batches are cut from lists in memory; loader processes would only copy them.
@@ -58,7 +58,13 @@ def fit(
         _trainer(model, callbacks).fit(module)
     model.eval()
     if trainees[0].recipe.gradient_checkpointing:
-        model.backbone.gradient_checkpointing_disable()
+        _checkpointing(model.backbone, "disable")()
+
+
+def _checkpointing(backbone: Any, verb: str) -> Callable[..., None]:
+    """transformers 5.23 renamed these methods and warns of the old names, which 5.0 has."""
+    renamed = getattr(backbone, f"activation_checkpointing_{verb}", None)
+    return renamed or getattr(backbone, f"gradient_checkpointing_{verb}")
 
 
 def _trainer(model: UnmaskedForTokenClassification, callbacks: list[Callback]) -> Trainer:
