@@ -114,9 +114,9 @@ PRESETS: dict[str, Recipe] = {
     "tiny": replace(
         PAPER,
         preset="tiny",
-        learning_rate=4e-3,
+        learning_rate=1e-2,
         lora_rank=16,
-        epochs=3,
+        epochs=2,
         accumulation=1,
         optimizer="adamw",
         quantization=None,
