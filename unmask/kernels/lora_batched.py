@@ -32,6 +32,7 @@ def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
         return F.linear(x, weight[0])
     counts = run_offsets.diff().tolist()
     if len(set(counts)) == 1:
-        return torch.bmm(x.view(runs, counts[0], -1), weight.transpose(1, 2)).flatten(0, 1)
+        by_run = x.reshape(runs, counts[0], x.shape[1])
+        return torch.bmm(by_run, weight.transpose(1, 2)).flatten(0, 1)
     pieces = torch.split(x, counts)
     return torch.cat([F.linear(piece, weight[run]) for run, piece in enumerate(pieces)])
