@@ -57,8 +57,8 @@ def one_sentence_at_a_time(q, k, v, cu_seqlens, causal, scale, window):
     return torch.cat(outputs)
 
 
-def with_gradients(function, qkv, weight):
-    output = function()
+def with_gradients(implementation, qkv, rest, weight):
+    output = implementation(*qkv, *rest)
     return output.detach(), torch.autograd.grad((output * weight).sum(), qkv)
 
 
@@ -74,12 +74,10 @@ def test_equals_sdpa_one_sentence_at_a_time(implementation, window, kv_heads):
     qkv, cu_seqlens = inputs(LENGTHS, kv_heads=kv_heads)
     causal = torch.tensor([True, False, True, True, False, True, False])
     weight = torch.randn(qkv[0].shape, dtype=torch.float64)
-    actual = with_gradients(
-        lambda: implementation(*qkv, cu_seqlens, 65, causal, 0.3, window), qkv, weight
-    )
-    expected = with_gradients(
-        lambda: one_sentence_at_a_time(*qkv, cu_seqlens, causal.tolist(), 0.3, window), qkv, weight
-    )
+    rest = (cu_seqlens, 65, causal, 0.3, window)
+    actual = with_gradients(implementation, qkv, rest, weight)
+    rest = (cu_seqlens, causal.tolist(), 0.3, window)
+    expected = with_gradients(one_sentence_at_a_time, qkv, rest, weight)
     assert_same(actual, expected)
 
 
@@ -110,15 +108,10 @@ def test_rectangles_equal_the_reference(lengths, seed, window, softcap):
     generator = torch.Generator().manual_seed(seed)
     causal = torch.rand(len(lengths), generator=generator) < 0.5
     weight = torch.randn(qkv[0].shape, generator=generator, dtype=torch.float64)
-    results = [
-        with_gradients(
-            lambda run=run: run(*qkv, cu_seqlens, max(lengths), causal, 0.3, window, softcap),
-            qkv,
-            weight,
-        )
-        for run in (attention_rectangles.varlen_attention, attention_reference.varlen_attention)
-    ]
-    assert_same(*results)
+    rest = (cu_seqlens, max(lengths), causal, 0.3, window, softcap)
+    actual = with_gradients(attention_rectangles.varlen_attention, qkv, rest, weight)
+    expected = with_gradients(attention_reference.varlen_attention, qkv, rest, weight)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
@@ -137,16 +130,8 @@ def test_lower_precision_stays_near_the_float64_definition(dtype, tolerance, sof
     exact = tuple(x.detach().double().requires_grad_() for x in rounded)
     rest = (cu_seqlens, 33, torch.tensor([False, False, True]), 0.3, None, softcap)
     weight = torch.randn(exact[0].shape, dtype=torch.float64)
-    low = with_gradients(
-        lambda: kernels.varlen_attention(*rounded, *rest),
-        rounded,
-        weight.to(dtype),
-    )
-    high = with_gradients(
-        lambda: attention_reference.varlen_attention(*exact, *rest),
-        exact,
-        weight,
-    )
+    low = with_gradients(kernels.varlen_attention, rounded, rest, weight.to(dtype))
+    high = with_gradients(attention_reference.varlen_attention, exact, rest, weight)
     assert low[0].dtype == dtype
     for a, b in zip([low[0], *low[1]], [high[0], *high[1]], strict=True):
         assert (a.double() - b).abs().max() <= tolerance * b.abs().max()
