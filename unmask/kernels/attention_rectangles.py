@@ -175,6 +175,7 @@ class _Take(torch.autograd.Function):
         return buffer.index_select(0, layout.places)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grad_outputs
         zeros = grad.new_zeros(len(ctx.layout.fill), *grad.shape[1:])
         return zeros.index_copy_(0, ctx.layout.places, grad), None
