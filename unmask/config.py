@@ -26,6 +26,11 @@ class UnmaskConfig:
     def __post_init__(self) -> None:
         if not self.bidirectional:
             raise ValueError("an unmasking configuration needs at least one layer")
+        if self.num_groups is not None and self.bidirectional != _flags(self.code, self.num_layers):
+            raise ValueError(
+                f"the flags {self.bidirectional} are not those of {self.num_groups} groups; leave "
+                "num_groups out for a set of layers"
+            )
 
     @classmethod
     def from_code(cls, code: str, num_layers: int) -> UnmaskConfig:
@@ -42,9 +47,7 @@ class UnmaskConfig:
                 f"unmasking code {code!r} is not a string of 0s and 1s; write one bit per group of "
                 'layers, input side first, such as "0110"'
             )
-        sizes = group_sizes(len(code), num_layers)
-        flags = [bit == "1" for bit, size in zip(code, sizes, strict=True) for _ in range(size)]
-        return cls(tuple(flags), num_groups=len(code))
+        return cls(_flags(code, num_layers), num_groups=len(code))
 
     @classmethod
     def from_layers(cls, layers: Iterable[int], num_layers: int) -> UnmaskConfig:
@@ -55,6 +58,8 @@ class UnmaskConfig:
         """
         chosen = list(layers)
         for layer in chosen:
+            if not isinstance(layer, int) or isinstance(layer, bool):
+                raise ValueError(f"layer {layer!r} is not a whole number; count layers from 0")
             if not 0 <= layer < num_layers:
                 raise ValueError(
                     f"layer {layer} does not exist; this model has layers 0 to {num_layers - 1}"
@@ -76,7 +81,8 @@ class UnmaskConfig:
         layers: list[int] = []
         for part in text[len(prefix) :].split(","):
             first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()):
+            readable = first.isdecimal() and (not dash or last.isdecimal())
+            if not readable or int(last or first) < int(first):
                 raise ValueError(
                     f'layer set {text!r} is not readable at {part!r}; write "layers:0,1,5-7"'
                 )
@@ -128,3 +134,8 @@ def gray_codes(num_bits: int) -> tuple[str, ...]:
     if num_bits < 1:
         raise ValueError(f"a Gray code needs at least 1 bit, got {num_bits}")
     return tuple(format(i ^ (i >> 1), f"0{num_bits}b") for i in range(2**num_bits))
+
+
+def _flags(code: str, num_layers: int) -> tuple[bool, ...]:
+    sizes = group_sizes(len(code), num_layers)
+    return tuple(bit == "1" for bit, size in zip(code, sizes, strict=True) for _ in range(size))

@@ -56,18 +56,28 @@ class PackedBatch:
             if getattr(self, name).shape != (tokens,):
                 shape = tuple(getattr(self, name).shape)
                 raise ValueError(f"packed batch: {name} has shape {shape}, expected ({tokens},)")
-        for name in ("cu_seqlens", "run_offsets"):
+        # A sentence has tokens; a run may have none.
+        for name, smallest in (("cu_seqlens", 1), ("run_offsets", 0)):
             offsets = getattr(self, name)
-            if offsets[0] != 0 or offsets[-1] != tokens or (offsets.diff() < 0).any():
+            steps = offsets.diff()
+            if not len(steps) or offsets[0] or offsets[-1] != tokens or steps.min() < smallest:
                 raise ValueError(
-                    f"packed batch: {name} must rise from 0 to the {tokens} tokens, "
-                    f"got {offsets.tolist()}"
+                    f"packed batch: {name} must rise from 0 to the {tokens} tokens in steps of at "
+                    f"least {smallest}, got {offsets.tolist()}"
                 )
-        if self.causal.shape[0] != self.num_sentences:
+        longest = int(self.lengths.max())
+        if self.max_seqlen != longest:
             raise ValueError(
-                f"packed batch: {self.causal.shape[0]} rows of causal flags for "
-                f"{self.num_sentences} sentences"
+                f"packed batch: max_seqlen is {self.max_seqlen}, but the longest sentence has "
+                f"{longest} tokens"
             )
+        if self.causal.ndim != 2 or self.causal.shape[0] != self.num_sentences:
+            raise ValueError(
+                f"packed batch: causal has shape {tuple(self.causal.shape)}, expected one row of "
+                f"flags for each of {self.num_sentences} sentences"
+            )
+        if self.causal.dtype != torch.bool:
+            raise ValueError(f"packed batch: causal is {self.causal.dtype}, expected torch.bool")
         if not torch.isin(self.run_offsets, self.cu_seqlens).all():
             raise ValueError(
                 "packed batch: a run must begin where a sentence begins; run offsets "

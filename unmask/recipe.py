@@ -7,6 +7,7 @@ the loss of a micro-batch is the mean over its own labelled words.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -50,10 +51,20 @@ class Recipe:
     gradient_checkpointing: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("lora_rank", "lora_alpha", "batch_size", "accumulation", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lora_dropout", "head_dropout"):
+        for name in COUNTS:
+            value = getattr(self, name)
+            if (name, value) == ("max_steps", None):
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"recipe: {name} must be a whole number from 1, got {value!r}")
+        for name in ("learning_rate", "epsilon", "max_grad_norm", "cosine_steps_factor"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"recipe: {name} must be a finite number above 0, got {getattr(self, name)}"
+                )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"recipe: weight_decay must not be negative, got {self.weight_decay}")
+        for name in ("lora_dropout", "head_dropout", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"recipe: {name} must be in [0, 1), got {getattr(self, name)}")
         if self.optimizer not in OPTIMIZERS:
@@ -86,6 +97,15 @@ class Recipe:
         return cls(**{**values, "lora_targets": tuple(targets)})
 
 
+COUNTS = (
+    "lora_rank",
+    "lora_alpha",
+    "batch_size",
+    "accumulation",
+    "epochs",
+    "max_steps",
+    "max_subtokens",
+)
 OPTIMIZERS = ("paged_adamw_8bit", "adamw")
 COMPUTE_DTYPES = ("bfloat16", "float16", "float32", "float64")
 
