@@ -107,9 +107,8 @@ class Route:
             _mix(_mix(seed, step), module)
             for seed, step in zip(self._draw.seeds, self._draw.micro_steps, strict=True)
         ]
-        kept = _uniform_bits(keys, self.run_offsets, x.shape[1], x.device) >= int(
-            probability * 2**24
-        )
+        threshold = round(probability * 2**16) - 2**15
+        kept = _uniform_bits(keys, self.run_offsets, x.shape[1], x.device) >= threshold
         return x * kept.to(x.dtype) / (1 - probability)
 
 
@@ -171,7 +170,7 @@ class GroupedLoRALinear(nn.Module):
         delta = grouped_lora(
             flat, self.lora_A.to(x.dtype), self.lora_B.to(x.dtype), self.route.run_offsets
         )
-        return self.base(x) + (self.scaling * delta).view(*x.shape[:-1], -1)
+        return torch.add(self.base(x), delta.view(*x.shape[:-1], -1), alpha=self.scaling)
 
     def merged_weight(self, weight: Tensor, run: int) -> Tensor:
         """`weight` [out_features, in_features] plus the update of one run, for export."""
@@ -246,15 +245,19 @@ def _mix(a: int, b: int) -> int:
 def _uniform_bits(
     keys: Sequence[int], run_offsets: Tensor, features: int, device: torch.device
 ) -> Tensor:
-    """int32 [tokens, features] in 0 .. 2**24 - 1, a hash of run key, token in run and feature."""
+    """int16 [tokens, features], a hash of run key, token in run and feature; all values alike.
+
+    Each hash of 32 bits serves two neighbouring features.
+    """
     lengths = run_offsets.diff().tolist()
+    width = (features + 1) // 2
     pieces = []
     for key, length in zip(keys, lengths, strict=True):
         signed = key - 2**32 if key >= 2**31 else key
-        x = torch.arange(length * features, dtype=torch.int32, device=device)
+        x = torch.arange(length * width, dtype=torch.int32, device=device)
         pieces.append(x.mul_(-0x61C88647).bitwise_xor_(signed))
     x = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(0x7FEB352D)
     x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(-0x7B935975)
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
-    return x.bitwise_and_(0xFFFFFF).view(-1, features)
+    return x.view(torch.int16).view(-1, 2 * width)[:, :features]

@@ -29,10 +29,11 @@ def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
     """
     runs = weight.shape[0]
     if runs == 1:
-        return F.linear(x, weight[0])
+        return F.linear(x, weight.squeeze(0))
     counts = run_offsets.diff().tolist()
     if len(set(counts)) == 1:
         by_run = x.reshape(runs, counts[0], x.shape[1])
         return torch.bmm(by_run, weight.transpose(1, 2)).flatten(0, 1)
-    pieces = torch.split(x, counts)
-    return torch.cat([F.linear(piece, weight[run]) for run, piece in enumerate(pieces)])
+    # unbind, because indexing one run's weight would cost a gradient as large as all runs' each.
+    pieces = zip(x.split(counts), weight.unbind(), strict=True)
+    return torch.cat([F.linear(piece, own) for piece, own in pieces])
