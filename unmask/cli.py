@@ -9,18 +9,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unmask.errors import RUN_TIME_ERROR, one_line_errors
+from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.sweep import __main__ as sweep
+
+if TYPE_CHECKING:
+    from unmask.data.sentence import Corpus
+    from unmask.model import UnmaskedForTokenClassification
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the `unmask` script."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    with one_line_errors(f"unmask {arguments.command}", arguments.debug):
+    resumes = arguments.do is sweep.run
+    with one_line_errors(f"unmask {arguments.command}", arguments.debug, resumes):
         arguments.do(arguments)
 
 
@@ -28,21 +34,10 @@ def doctor(arguments: argparse.Namespace) -> None:
     """Print the environment, and prove the mask of a model layer by layer."""
     import torch
 
-    from unmask.lora import LoraSettings
-    from unmask.model import UnmaskedForTokenClassification
-
     rows = {"torch": torch.__version__, "CUDA device": _cuda_device(), **_versions()}
     for name, value in rows.items():
         print(f"{name:<14} {value}")
-    model = UnmaskedForTokenClassification.from_pretrained(
-        arguments.model,
-        labels=None if _is_saved(arguments.model) else ["X"],
-        unmask=arguments.unmask,
-        quantization=arguments.quantization,
-        lora=None if _is_saved(arguments.model) else LoraSettings(rank=1),
-        dtype=arguments.dtype,
-        device=arguments.device,
-    )
+    model = _model_to_prove(arguments)
     proof = model.verify_mask()
     print(f"{'model':<14} {model.loaded.weights.name} ({model.loaded.weights.path})")
     print(f"{'dtype':<14} {model.loaded.dtype}, quantization {model.loaded.quantization}")
@@ -52,11 +47,32 @@ def doctor(arguments: argparse.Namespace) -> None:
         raise SystemExit(RUN_TIME_ERROR)
 
 
+def _model_to_prove(arguments: argparse.Namespace) -> UnmaskedForTokenClassification:
+    """The saved labeler, or a fresh one; the default code has layers of both kinds."""
+    from unmask.backbones import load_backbone
+    from unmask.lora import LoraSettings
+    from unmask.model import UnmaskedForTokenClassification, configuration
+
+    name, device = arguments.model, arguments.device
+    if _is_saved(name):
+        return UnmaskedForTokenClassification.from_pretrained(
+            name,
+            unmask=arguments.unmask,
+            quantization=arguments.quantization,
+            dtype=arguments.dtype,
+            device=device,
+        )
+    loaded = load_backbone(name, arguments.dtype or "float32", arguments.quantization, device)
+    code = arguments.unmask or (None if loaded.is_encoder else "0110")
+    config = configuration(loaded, code)
+    return UnmaskedForTokenClassification(loaded, ["X"], [config], LoraSettings(rank=1)).eval()
+
+
 def check_data(arguments: argparse.Namespace) -> None:
     """Report counts and what is wrong with a corpus."""
     from unmask.data.checks import check_corpus
 
-    corpus = _load(arguments)
+    corpus = _load(arguments)  # the report has its notes
     count = _subtoken_counter(arguments.model) if arguments.model else None
     report = check_corpus(corpus, arguments.max_subtokens if count else None, count)
     print(report.to_text())
@@ -70,6 +86,8 @@ def rdrr(arguments: argparse.Namespace) -> None:
     from unmask.analysis.rdrr import rdrr as measure
 
     corpus = _load(arguments)
+    for note in corpus.notes:
+        sys.stderr.write(f"note: {note}\n")
     print(measure(corpus.split(arguments.split), load_parser(arguments.parser)))
 
 
@@ -80,10 +98,9 @@ def predict(arguments: argparse.Namespace) -> None:
     if not _is_saved(arguments.model):
         raise ValueError(f"{arguments.model} is not a folder written by save_pretrained or a sweep")
     model = UnmaskedForTokenClassification.from_pretrained(arguments.model, device=arguments.device)
-    with _lines(arguments.file) as lines:
-        for batch in _batches((line.rstrip("\r\n") for line in lines), 64):
-            for text, spans in zip(batch, model.predict(batch, arguments.batch_size), strict=True):
-                print(json.dumps({"text": text, "spans": spans}, ensure_ascii=False), flush=True)
+    for batch in _batches(_lines(arguments.file), 64):
+        for text, spans in zip(batch, model.predict(batch, arguments.batch_size), strict=True):
+            print(json.dumps({"text": text, "spans": spans}, ensure_ascii=False), flush=True)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -104,7 +121,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="unmask",
         description="Let chosen layers of a decoder LLM look right, and find out which.",
         epilog="exit codes: 0 done, 1 failed on the way (or something is broken), 2 wrong input",
@@ -123,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("doctor", doctor, "print the environment and prove a model's mask")
     command.add_argument("-m", "--model", default="tiny", help="backbone or saved labeler")
-    command.add_argument("--unmask", metavar="CODE", help='such as 0110 or "layers:0,1,5-7"')
+    command.add_argument(
+        "--unmask",
+        metavar="CODE",
+        help='for a backbone, such as 0110 or "layers:0,1,5-7" (default: 0110)',
+    )
     command.add_argument("--quantization", choices=("nf4",))
     command.add_argument("--dtype", choices=("bfloat16", "float16", "float32", "float64"))
     _add_common(command)
@@ -165,19 +186,16 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
 
 
-def _load(arguments: argparse.Namespace):
+def _load(arguments: argparse.Namespace) -> Corpus:
     from unmask.data.tasks import load_task
 
-    corpus = load_task(
+    return load_task(
         arguments.task,
         arguments.data_dir,
         train_from=arguments.train_from,
         validation_from=arguments.validation_from,
         column=arguments.column,
     )
-    for note in corpus.notes:
-        sys.stderr.write(f"note: {note}\n")
-    return corpus
 
 
 def _subtoken_counter(model: str) -> Callable[[Sequence[str]], int]:
@@ -198,8 +216,16 @@ def _is_saved(model: str) -> bool:
     return is_saved(Path(model))
 
 
-def _lines(name: str):
-    return sys.stdin if name == "-" else open(name, encoding="utf-8")
+def _lines(name: str) -> Iterator[str]:
+    """The lines of a file, or of stdin, without their ends."""
+    if name != "-" and not Path(name).is_file():
+        raise FileNotFoundError(f"there is no file {name}; give a text file, or - for stdin")
+    with sys.stdin.buffer if name == "-" else open(name, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise ValueError(f"{name}:{number}: not UTF-8; convert the text first") from None
 
 
 def _batches(lines: Iterable[str], size: int) -> Iterable[list[str]]:

@@ -6,40 +6,72 @@ memory, no disk, a mask that disagrees), 130 for Ctrl-C. `--debug` gives the tra
 
 from __future__ import annotations
 
+import argparse
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 USAGE_ERROR = 2
 RUN_TIME_ERROR = 1
 INTERRUPTED = 130
 
+USERS_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that does not print its whole usage before what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and one line."""
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
 
 @contextmanager
-def one_line_errors(program: str, debug: bool = False) -> Iterator[None]:
+def one_line_errors(program: str, debug: bool = False, resumes: bool = False) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit code, unless `debug`.
+
+    Args:
+        program: what to begin the line with.
+        debug: let exceptions through.
+        resumes: after Ctrl-C, the same command goes on where it was.
 
     Raises:
         SystemExit: in place of every other exception.
     """
     try:
         yield
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(RUN_TIME_ERROR) from None
     except Exception as error:
         if debug:
             raise
         sys.stderr.write(f"{program}: error: {in_one_line(error)}\n")
         raise SystemExit(exit_code(error)) from None
     except KeyboardInterrupt:
-        sys.stderr.write(f"{program}: interrupted; the same command goes on where it was\n")
+        advice = "; the same command goes on where it was" if resumes else ""
+        sys.stderr.write(f"{program}: interrupted{advice}\n")
         raise SystemExit(INTERRUPTED) from None
 
 
 def exit_code(error: Exception) -> int:
     """Whose fault: 2 for the user's input, 1 for what happened on the way."""
-    if isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return USAGE_ERROR
-    return RUN_TIME_ERROR
+    if is_disk_full(error) or is_out_of_memory(error):
+        return RUN_TIME_ERROR
+    return USAGE_ERROR if isinstance(error, USERS_ERRORS) else RUN_TIME_ERROR
 
 
 def in_one_line(error: Exception) -> str:
@@ -49,15 +81,27 @@ def in_one_line(error: Exception) -> str:
             "out of memory: make the batch smaller (--batch-size, with --accumulation to keep the "
             "step), fuse fewer runs (--fuse 1), or add --gradient-checkpointing"
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename or error}); free some and repeat the command"
+    if is_disk_full(error):
+        place = getattr(error, "filename", None) or " ".join(str(error).split())
+        return f"the disk is full or the file too large ({place}); make room, repeat the command"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
     known = isinstance(error, ValueError | RuntimeError | OSError) and text
     return text if known else f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Was there no room for a file? safetensors says so in words, all others by number."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    in_words = [f"(os error {number})" for number in DISK_FULL]
+    return type(error).__name__ == "SafetensorError" and any(one in str(error) for one in in_words)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Did the machine or the GPU run out of memory?"""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(one in str(error) for one in words)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unmask.config import gray_codes
-from unmask.errors import one_line_errors
+from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.sweep.plan import SweepSettings
 
 PROGRAM = "python -m unmask.sweep"
 DEFAULT_MODEL = "tiny"
@@ -113,6 +117,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
     how.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="X",
+        help="time between checkpoints, the most that a kill can cost; 0: after every step "
+        "(default: 60)",
+    )
+    how.add_argument(
         "--dry-run",
         action="store_true",
         help="print the runs, their cost and the memory they need, and stop",
@@ -159,46 +171,64 @@ def run(arguments: argparse.Namespace) -> None:
 
     from unmask.sweep.execute import execute, load_corpus
     from unmask.sweep.outputs import write_outputs
+
+    # No markup: what is in [brackets] comes from data. No wrapping: a note is one line.
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    settings = settings_from(arguments, console)
+    corpus = load_corpus(settings)
+    for note in corpus.notes:
+        console.print(f"note: {note}")
+    console.print("recipe: " + ", ".join(f"{k}={v}" for k, v in settings.recipe.to_dict().items()))
+    if arguments.dry_run:
+        from unmask.sweep.dry_run import describe
+
+        for line in describe(settings, corpus):
+            print(line)
+        return
+    from unmask.results.report import render_table
+
+    ledger = execute(settings, corpus, console)
+    Console().print(render_table(ledger.results()))
+    for path in write_outputs(ledger, settings.out):
+        print(path)
+
+
+def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSettings:
+    """The flags as settings, with what they leave open filled in.
+
+    Raises:
+        ValueError, FileNotFoundError: for a value that cannot be, or weights that cannot be had.
+    """
+    from unmask.backbones import find_weights
     from unmask.sweep.plan import SweepSettings
 
-    console = Console(stderr=True)
-    recipe = recipe_from(arguments)
-    baselines = _baselines(arguments, console)
-    model_name = Path(arguments.model).name if Path(arguments.model).is_dir() else arguments.model
     settings = SweepSettings(
         model=arguments.model,
         task=arguments.task,
-        recipe=recipe,
+        recipe=recipe_from(arguments),
         configs=arguments.configs,
         seeds=arguments.seeds,
-        baselines=baselines,
         data_dir=arguments.data_dir,
         train_from=arguments.train_from,
         validation_from=arguments.validation_from,
         column=arguments.column,
         limit_train=arguments.limit_train,
-        out=arguments.out or Path("results") / f"{model_name.replace('/', '--')}-{arguments.task}",
+        out=arguments.out or _default_out(arguments.model, arguments.task),
         fuse=_fuse(arguments.fuse),
         test=arguments.test,
         device=arguments.device,
+        checkpoint_seconds=arguments.checkpoint_seconds,
     )
-    console.print(
-        "recipe: " + ", ".join(f"{k}={v}" for k, v in recipe.to_dict().items()), highlight=False
-    )
-    if arguments.dry_run:
-        from unmask.sweep.dry_run import describe
-
-        sys.stdout.write(describe(settings))
-        return
-    ledger = execute(settings, console)
-    from unmask.results.report import render_table
-
-    Console().print(render_table(ledger.results()))
-    for path in write_outputs(ledger, settings.out, load_corpus(settings)):
-        print(path)
+    find_weights(settings.model)  # first of all: without them nothing else matters
+    return replace(settings, baselines=_baselines(arguments, console))
 
 
-def _baselines(arguments: argparse.Namespace, console: Any) -> tuple[str, ...]:
+def _default_out(model: str, task: str) -> Path:
+    name = Path(model).resolve().name if Path(model).is_dir() else model.replace("/", "--")
+    return Path("results") / f"{name}-{task}"
+
+
+def _baselines(arguments: argparse.Namespace, console: Console) -> tuple[str, ...]:
     if arguments.baselines == "none":
         return ()
     if arguments.baselines != "auto":
@@ -207,13 +237,15 @@ def _baselines(arguments: argparse.Namespace, console: Any) -> tuple[str, ...]:
         return ()
     from unmask.backbones import find_weights
 
-    try:
-        for name in BASELINES_WITH_HUB:
-            find_weights(name)
-    except FileNotFoundError as error:
-        console.print(f"note: {error}; the baseline is {BASELINE_WITHOUT_HUB}", highlight=False)
-        return (BASELINE_WITHOUT_HUB,)
-    return BASELINES_WITH_HUB
+    for names in (BASELINES_WITH_HUB, (BASELINE_WITHOUT_HUB,)):
+        try:
+            for name in names:
+                find_weights(name)
+        except FileNotFoundError as error:
+            console.print(f"note: no baseline {','.join(names)}: {error}")
+        else:
+            return names
+    return ()
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -232,13 +264,13 @@ def _fuse(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise ValueError(f"--fuse takes a number or auto, got {text!r}")
+        raise ValueError(f"--fuse takes a number of runs or auto, got {text!r}")
     return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=PROGRAM,
         description="Fine-tune one decoder in many unmasking configurations, choose the best on "
         "validation data, and report.",
@@ -247,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_flags(parser)
     arguments = parser.parse_args(argv)
-    with one_line_errors(PROGRAM, arguments.debug):
+    with one_line_errors(PROGRAM, arguments.debug, resumes=True):
         run(arguments)
 
 

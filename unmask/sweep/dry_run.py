@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from unmask.backbones import load_backbone
+from collections.abc import Iterator
+
+from unmask.data.sentence import Corpus
 from unmask.results.ledger import Ledger
-from unmask.sweep.estimate import free_memory
-from unmask.sweep.execute import encode_training_split, load_corpus, stack_cost
-from unmask.sweep.plan import SweepSettings, decoder_runs, encoder_runs
+from unmask.sweep.estimate import bytes_in_words, estimate, free_memory
+from unmask.sweep.execute import load_one, open_ledger, runs_on
+from unmask.sweep.plan import SweepSettings
+from unmask.sweep.train import encode_training_split
 
 
-def describe(settings: SweepSettings) -> str:
-    """A text with one line per run and one paragraph of estimates per backbone."""
-    corpus = load_corpus(settings)
-    ledger = Ledger(settings.out / "ledger.jsonl")
-    lines = [*(f"note: {note}" for note in corpus.notes)]
+def describe(settings: SweepSettings, corpus: Corpus) -> Iterator[str]:
+    """One line per run, and a line of estimates per backbone."""
+    ledger = open_ledger(settings)
     for name in (settings.model, *settings.baselines):
-        recipe = settings.recipe
-        loaded = load_backbone(name, recipe.compute_dtype, recipe.quantization, settings.device)
-        label, fingerprint = loaded.weights.name, corpus.fingerprint()
-        if loaded.is_encoder:
-            runs = encoder_runs(settings, label, fingerprint)
-        else:
-            num_layers = loaded.model.config.num_hidden_layers
-            runs = decoder_runs(settings, label, num_layers, fingerprint)
-        missing = {run.id for run in ledger.missing(runs)}
-        lines += [
-            f"{run.id}  {'to do' if run.id in missing else 'done '}  {run.name}" for run in runs
-        ]
-        train = encode_training_split(loaded, corpus, settings)
-        cost = stack_cost(loaded, settings, train)
-        free = free_memory(loaded.model.device)
-        width = settings.fuse or cost.width(free, max(len(missing), 1))
-        flops = cost.tokens_per_run * cost.flops_per_token
-        lines.append(
-            f"{label}: {len(missing)} of {len(runs)} runs to do; estimated per run "
-            f"{cost.tokens_per_run:,} tokens and {flops / 1e12:,.1f} TFLOP; fusing {width} at a "
-            f"time needs about {cost.stack_bytes(width) / 2**30:.1f} GiB, "
-            f"{free / 2**30:.1f} GiB are free"
-        )
-    return "\n".join(lines) + "\n"
+        yield from _describe_backbone(settings, name, corpus, ledger)
+
+
+def _describe_backbone(
+    settings: SweepSettings, name: str, corpus: Corpus, ledger: Ledger
+) -> Iterator[str]:
+    loaded = load_one(settings, name)
+    runs = runs_on(loaded, settings, corpus)
+    missing = {run.id for run in ledger.missing(runs)}
+    for run in runs:
+        yield f"{run.id}  {'to do' if run.id in missing else 'done '}  {run.name}"
+    yield f"{loaded.weights.name}: {len(missing)} of {_count(len(runs), 'run')} to do"
+    if not missing:
+        return
+    train = encode_training_split(loaded, corpus, settings.recipe.max_subtokens)
+    cost = estimate(loaded, settings.recipe, train)
+    free = free_memory(loaded.model.device)
+    width = min(settings.fuse or cost.width(free, len(missing)), len(missing))
+    flops = cost.flops_per_run
+    yield (
+        f"estimated per run: {cost.tokens_per_run:,} tokens, {flops / 1e12:,.3g} TFLOP "
+        f"({flops * len(missing) / 1e12:,.3g} for all)"
+    )
+    yield (
+        f"estimated memory: {bytes_in_words(cost.backbone_bytes)} for the backbone (loaded now) "
+        f"and {bytes_in_words(width * cost.bytes_per_run)} for {_count(width, 'run')} at a time; "
+        f"{bytes_in_words(free)} are free"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -51,7 +51,7 @@ def _processor() -> str:
 
 def _git_commit() -> str:
     """The commit of the checkout that this package runs from, with + for uncommitted changes."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str | None:
         try:
@@ -62,7 +62,8 @@ def _git_commit() -> str:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "--short=12", "HEAD")
-    if not commit:
+    # Installed into an environment inside somebody's repository, we are not part of that.
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return "not a checkout"
-    return commit + ("+" if git("status", "--porcelain", "--", str(folder)) else "")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return f"{commit}{'+' if git('status', '--porcelain', '--', '.') else ''}"

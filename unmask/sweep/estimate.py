@@ -8,13 +8,17 @@ and 5 MLP-sized tensors a layer.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from unmask.backbones import LoadedBackbone
+from unmask.data.alignment import EncodedSentence
 from unmask.recipe import Recipe
+from unmask.training.batches import Schedule
 
 MAX_FUSED = 16
 """Beyond this many runs a launch is full already; more only costs memory."""
@@ -24,39 +28,34 @@ SHARE_OF_MEMORY = 0.6
 
 LABELS_ASSUMED = 32
 
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
 
 @dataclass(frozen=True)
 class Cost:
     """Estimates for one backbone."""
 
     backbone_bytes: int
+    """In memory already once the backbone is loaded."""
     bytes_per_run: int
     """Adapters, gradients, optimizer state and activations of one run's micro-batch."""
     tokens_per_run: int
     flops_per_token: int
 
-    def stack_bytes(self, width: int) -> int:
-        """Memory of `width` runs that share a forward pass."""
-        return self.backbone_bytes + width * self.bytes_per_run
+    @property
+    def flops_per_run(self) -> int:
+        """Floating-point operations of training one run."""
+        return self.tokens_per_run * self.flops_per_token
 
     def width(self, free_bytes: int, num_runs: int) -> int:
-        """How many runs to fuse into `free_bytes`; at least 1."""
-        room = SHARE_OF_MEMORY * free_bytes - self.backbone_bytes
-        return max(1, min(int(room // self.bytes_per_run), MAX_FUSED, num_runs))
+        """How many runs to fuse into what is free beside the backbone; at least 1."""
+        room = int(SHARE_OF_MEMORY * free_bytes)
+        return max(1, min(room // self.bytes_per_run, MAX_FUSED, num_runs))
 
 
-def estimate(
-    loaded: LoadedBackbone, recipe: Recipe, train_tokens: int, num_sentences: int, steps: int
-) -> Cost:
-    """Cost of one run.
-
-    Args:
-        loaded: the backbone.
-        recipe: how the run is trained.
-        train_tokens: sub-tokens of the training split.
-        num_sentences: sentences of the training split.
-        steps: optimizer steps of the run.
-    """
+def estimate(loaded: LoadedBackbone, recipe: Recipe, train: Sequence[EncodedSentence]) -> Cost:
+    """Cost of one run of `recipe` on the training split `train`."""
     config = loaded.model.config
     hidden, layers = config.hidden_size, config.num_hidden_layers
     linear = sum(
@@ -73,18 +72,48 @@ def estimate(
     per_token = layers * per_layer
     if recipe.gradient_checkpointing:
         per_token = layers * hidden * item + per_layer
-    batch_tokens = train_tokens / num_sentences * recipe.batch_size
-    batches = steps * recipe.accumulation
+    tokens_per_sentence = sum(len(sentence.token_ids) for sentence in train) / len(train)
+    schedule = Schedule.of(recipe, len(train))
+    batch_size = min(recipe.batch_size, len(train))
     return Cost(
         backbone_bytes=sum(p.numel() * p.element_size() for p in loaded.model.parameters()),
-        bytes_per_run=int(trained * (8 + state) + per_token * batch_tokens),
-        tokens_per_run=int(batches * batch_tokens),
+        bytes_per_run=int(trained * (8 + state) + per_token * tokens_per_sentence * batch_size),
+        tokens_per_run=int(tokens_per_sentence * schedule.num_microbatches * batch_size),
         flops_per_token=4 * linear + 6 * trained,
     )
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device (for a CPU: in the machine)."""
+    """Bytes that are free on the device; for a CPU what the machine, or the container, has left."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([_machine_memory(), *_container_memory()])
+
+
+def bytes_in_words(count: float) -> str:
+    """A size with a unit that fits.
+
+    >>> bytes_in_words(3 * 2**29), bytes_in_words(900_000)
+    ('1.5 GiB', '0.9 MiB')
+    """
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+
+
+def _machine_memory() -> int:
+    """Bytes that programs can have without swapping; the file cache gives way to them."""
+    if MEMINFO.exists():
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    # Not Linux: what others use is not told, so half of what is there.
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _container_memory() -> tuple[int, ...]:
+    """What a control group (version 2) leaves, where one limits this process."""
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+    except OSError:
+        return ()
+    return (max(int(limit) - used, 0),) if limit.isdecimal() else ()

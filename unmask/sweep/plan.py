@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,17 @@ PAPER_GROUPS = 4
 
 TEST_SCOPES = ("chosen", "all", "none")
 
+CHECKPOINT_SECONDS = 60.0
+"""A killed sweep loses at most this much work of one stack."""
+
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What the user asked for; every field is a flag of `python -m unmask.sweep`."""
+    """What the user asked for; every field is a flag of `python -m unmask.sweep`.
+
+    Raises:
+        ValueError: naming the flag whose value cannot be.
+    """
 
     model: str = "tiny"
     task: str = "lookright"
@@ -39,19 +47,29 @@ class SweepSettings:
     """Whose test split is scored: `chosen` (the configuration chosen on validation, 0000, 1111
     and the encoders), `all` (the published analysis, which needs every configuration) or `none`."""
     device: str | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Time between checkpoints; 0 writes one after every step."""
 
     def __post_init__(self) -> None:
-        for name in ("configs", "seeds"):
+        for name in ("configs", "seeds", "baselines"):
             values = getattr(self, name)
-            if not values:
-                raise ValueError(f"--{name} is empty")
+            if not values and name != "baselines":
+                raise ValueError(f"--{name} is empty: name at least one")
             doubled = sorted({str(value) for value in values if values.count(value) > 1})
             if doubled:
                 raise ValueError(f"--{name} names {', '.join(doubled)} more than once")
+        if min(self.seeds) < 0:
+            raise ValueError(f"--seeds must not be negative, got {min(self.seeds)}")
+        if self.model in self.baselines:
+            raise ValueError(f"{self.model} is the decoder to sweep; leave it out of --baselines")
         if self.fuse is not None and self.fuse < 1:
             raise ValueError(f"--fuse must be at least 1 or auto, got {self.fuse}")
         if self.test not in TEST_SCOPES:
             raise ValueError(f"--test must be one of {', '.join(TEST_SCOPES)}, got {self.test!r}")
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise ValueError(
+                f"--checkpoint-seconds must be 0 or more, got {self.checkpoint_seconds}"
+            )
 
 
 def decoder_runs(
@@ -60,10 +78,18 @@ def decoder_runs(
     """Every configuration with every seed, seed by seed: runs of one seed share their batches.
 
     Raises:
-        ValueError: for a configuration that does not fit the backbone's layers.
+        ValueError: for a configuration that does not fit the backbone's layers, and for two that
+            open the same ones.
     """
+    written: dict[tuple[bool, ...], str] = {}
     for code in settings.configs:
-        UnmaskConfig.parse(code, num_layers)
+        flags = UnmaskConfig.parse(code, num_layers).bidirectional
+        if flags in written:
+            raise ValueError(
+                f"--configs: {written[flags]} and {code} open the same layers of {backbone}; "
+                "leave one out"
+            )
+        written[flags] = code
     return [
         Run(backbone, settings.task, code, seed, settings.recipe, data_fingerprint)
         for seed in settings.seeds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -55,10 +56,22 @@ def fit(
         # Batches are cut from lists in memory; loader processes would only copy them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        _trainer(model, callbacks).fit(module)
+        _run(_trainer(model, callbacks), module)
     model.eval()
     if trainees[0].recipe.gradient_checkpointing:
         _checkpointing(model.backbone, "disable")()
+
+
+def _run(trainer: Trainer, module: FusedRuns) -> None:
+    """Let Ctrl-C be Ctrl-C: Lightning makes exit code 1 of it, and ignores it from then on."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module)
+    except SystemExit as ending:
+        if not isinstance(ending.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def _checkpointing(backbone: Any, verb: str) -> Callable[..., None]:

@@ -1,0 +1,54 @@
+"""Score the test split, once, for the runs that may be scored on it.
+
+The one thing that is easy to get wrong: test scores must not take part in any choice. The
+configuration is chosen here, on validation, before the first test sentence is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unmask.results.groups import is_fully_causal, is_fully_open
+from unmask.results.run import RunResult
+from unmask.results.statistics import choose_configuration
+from unmask.saving import load_adapter
+from unmask.sweep.job import Job
+from unmask.sweep.plan import stacks
+
+RUNS_PER_MODEL = 4
+"""Adapters held at once; runs are scored one after another anyway."""
+
+
+def score_test(job: Job) -> None:
+    """Score every finished run that may be scored and has not been.
+
+    Raises:
+        ValueError: when a finished run's adapter is gone, damaged or of another backbone.
+    """
+    finished = [result for result in job.results() if result.status == "finished"]
+    if not finished:
+        job.console.print(f"warning: no run of {job.loaded.weights.name} finished: no test scores")
+        return
+    tested = _tested_configs(job, finished)
+    due = [
+        result.run
+        for result in finished
+        if result.run.config in tested and "test" not in result.scores
+    ]
+    for stack in stacks(due, RUNS_PER_MODEL):
+        with job.model(stack) as model:
+            for index, run in enumerate(stack):
+                load_adapter(model, job.folder(run), index)
+            for run, scores in zip(stack, job.score(model, job.corpus.test), strict=True):
+                job.ledger.append_test(run.id, scores)
+
+
+def _tested_configs(job: Job, finished: Sequence[RunResult]) -> set[str]:
+    configs = {result.run.config for result in finished}
+    if job.loaded.is_encoder:
+        return configs
+    chosen = choose_configuration(job.results())
+    job.console.print(f"chosen on validation: {chosen}")
+    if job.settings.test == "all":
+        return configs
+    return {chosen} | {code for code in configs if is_fully_causal(code) or is_fully_open(code)}

@@ -1,0 +1,74 @@
+"""One backbone's part of a sweep: what training and scoring both work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from unmask.analysis.scoring import score
+from unmask.backbones import LoadedBackbone
+from unmask.data.sentence import Corpus, Sentence
+from unmask.lora import LoraSettings
+from unmask.model import UnmaskedForTokenClassification, configuration
+from unmask.results.ledger import Ledger
+from unmask.results.run import Run, RunResult
+from unmask.sweep.environment import describe_environment
+from unmask.sweep.plan import SweepSettings
+from unmask.training.evaluate import predict_tags
+
+
+@dataclass
+class Job:
+    """One backbone, the runs on it, and where their results go."""
+
+    settings: SweepSettings
+    corpus: Corpus
+    loaded: LoadedBackbone
+    runs: list[Run]
+    ledger: Ledger
+    console: Console
+    environment: dict[str, str] = field(init=False)
+    """Of all results: taken once, so that a commit made meanwhile does not change it."""
+
+    def __post_init__(self) -> None:
+        self.environment = describe_environment(self.loaded)
+
+    def folder(self, run: Run) -> Path:
+        """Where a run keeps its checkpoint and, once finished, its adapter."""
+        return self.settings.out / "runs" / run.id
+
+    def results(self) -> list[RunResult]:
+        """What the ledger has of this job's runs."""
+        ids = {run.id for run in self.runs}
+        return [result for result in self.ledger.results() if result.run.id in ids]
+
+    @contextmanager
+    def model(self, runs: Sequence[Run]) -> Iterator[UnmaskedForTokenClassification]:
+        """A fresh stack of `runs`; on leaving the backbone is as it was loaded."""
+        recipe = self.settings.recipe
+        model = UnmaskedForTokenClassification(
+            self.loaded,
+            self.corpus.labels,
+            [configuration(self.loaded, run.config) for run in runs],
+            LoraSettings.from_recipe(recipe),
+            [run.seed for run in runs],
+            recipe.head_dropout,
+            recipe.max_subtokens,
+        )
+        try:
+            yield model
+        finally:
+            model.release()
+
+    def score(
+        self, model: UnmaskedForTokenClassification, sentences: Sequence[Sentence]
+    ) -> list[dict]:
+        """Scores of every run of `model` on the same sentences, against the full gold."""
+        gold = [sentence.tags for sentence in sentences]
+        limit = self.settings.recipe.max_subtokens
+        predicted = predict_tags(model, [sentences] * model.num_runs, limit)
+        return [score(gold, tags, num_truncated_words=cut) for tags, cut in predicted]
