@@ -8,7 +8,7 @@ is made: a proof must not live in the code that it proves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +18,9 @@ from unmask.attention import decoder_layers
 from unmask.config import UnmaskConfig
 from unmask.packing import PackedBatch, positions
 
-PROBE_LENGTHS = (1, 5, 6)
-"""Tokens of the probe's sentences. The last is probed; the others must not notice."""
+PROBE_LENGTHS = (5, 6, 1)
+"""Tokens of the probe's sentences. The middle one is probed; those on both sides must not notice
+(a causal layer that ignores where sentences end leaks to the right alone)."""
 
 MOVED = 1e-6
 """A state counts as moved when it changes by more than this share of the probed token's change.
@@ -90,6 +91,7 @@ def verify(
     forward: Callable[[PackedBatch], object],
     num_runs: int = 1,
     run: int = 0,
+    lengths: Sequence[int] = PROBE_LENGTHS,
 ) -> MaskProof:
     """Probe every layer in one packed forward pass.
 
@@ -99,10 +101,13 @@ def verify(
         forward: runs the backbone on a packed batch, however the caller does that.
         num_runs: runs that the model holds; all others get no token.
         run: the run whose tokens are probed.
+        lengths: tokens of each sentence of the batch; one sentence of at least 3 probes a
+            `forward` that hands `token_ids[None]` to the backbone without packing.
     """
     layers = decoder_layers(backbone)
-    batch = _probe_batch(config, num_runs, run, backbone.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    probed = slice(sum(PROBE_LENGTHS[:-1]), sum(PROBE_LENGTHS))
+    batch = _probe_batch(config, num_runs, run, lengths).to(backbone.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    before = len(lengths) // 2
+    probed = slice(sum(lengths[:before]), sum(lengths[: before + 1]))
     proofs: dict[int, LayerProof] = {}
 
     def probe(index: int, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
@@ -147,14 +152,16 @@ def _moved(
     return (
         bool((change[probed.start : middle] > threshold).any()),
         bool((change[middle + 1 : probed.stop] > threshold).any()),
-        bool((change[: probed.start] > threshold).any()),
+        bool(
+            (change[: probed.start] > threshold).any() or (change[probed.stop :] > threshold).any()
+        ),
     )
 
 
 def _probe_batch(
-    config: UnmaskConfig, num_runs: int, run: int, device: torch.device
+    config: UnmaskConfig, num_runs: int, run: int, lengths: Sequence[int]
 ) -> PackedBatch:
-    cu_seqlens = torch.tensor([0, *PROBE_LENGTHS]).cumsum(0).int()
+    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
     tokens = int(cu_seqlens[-1])
     offsets = [0] * (run + 1) + [tokens] * (num_runs - run)
     return PackedBatch(
@@ -162,10 +169,10 @@ def _probe_batch(
         position_ids=positions(cu_seqlens),
         label_ids=torch.zeros(tokens, dtype=torch.long),
         cu_seqlens=cu_seqlens,
-        max_seqlen=max(PROBE_LENGTHS),
-        causal=torch.tensor([config.causal] * len(PROBE_LENGTHS)),
+        max_seqlen=max(lengths),
+        causal=torch.tensor([config.causal] * len(lengths)),
         run_offsets=torch.tensor(offsets, dtype=torch.int32),
-    ).to(device)
+    )
 
 
 def _first(output: object) -> Tensor:
