@@ -161,9 +161,7 @@ def test_the_closing_bracket_is_found(text, end):
     assert balanced(text, 0) == end
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, '["\\x"]', "{1: }", "\0", "(" * 15_000]
-)
+@pytest.mark.parametrize("text", ["[" * 100_000, '["\\x"]', "{1: }", "\0", "(" * 15_000])
 def test_what_is_no_literal_is_no_exception(text):
     assert load_literal(text)[0] is False
 

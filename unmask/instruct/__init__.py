@@ -7,8 +7,9 @@
 To add a system:
 
 1. Write `unmask/instruct/NAME.py` with a frozen dataclass that extends `system.System`. Its fields
-   are its settings, with defaults; set the class attributes `name`, `tasks`, `decoding`, and
-   `occurrences` ("next" when answers repeat each mention, "all" when they are deduplicated).
+   are its settings, with defaults (strings, numbers, bools); set the class attributes `name`,
+   `tasks`, `recipe` and `occurrences` ("next" when answers repeat each mention, "all" when they are
+   deduplicated), and override `decoding()`.
 2. `queries(example, labels, train)` yields `prompts.Query` objects. `single_turn(prompt, answer)`
    makes the segments of a plain prompt; conversations list their own. Types in `labels` and
    `items` of a query are natural names (`labels.to_natural(raw)`). Ids of queries are unique and

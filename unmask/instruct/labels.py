@@ -11,34 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
-WELL_KNOWN: Mapping[str, str] = MappingProxyType(
-    {
-        "PER": "person",
-        "ORG": "organization",
-        "LOC": "location",
-        "MISC": "miscellaneous",
-        "GPE": "geopolitical entity",
-        "FAC": "facility",
-        "VEH": "vehicle",
-        "WEA": "weapon",
-        "NP": "noun phrase",
-        "VP": "verb phrase",
-        "PP": "prepositional phrase",
-        "ADVP": "adverb phrase",
-        "SBAR": "subordinated clause",
-        "ADJP": "adjective phrase",
-        "PRT": "particles",
-        "CONJP": "conjunction phrase",
-        "INTJ": "interjection",
-        "LST": "list marker",
-        "UCP": "unlike coordinated phrase",
-        "programlang": "program language",
-        "misc": "miscellaneous",
-    }
-)
-"""Abbreviations that a rule cannot read."""
+from unmask.instruct.label_names import WELL_KNOWN
 
 
 @dataclass(frozen=True)
@@ -84,7 +58,7 @@ def naturalise(name: str) -> str:
     >>> naturalise("people person place_of_birth"), naturalise("/location/country/capital")
     ('people person place of birth', 'capital')
     >>> naturalise("astronomicalobject"), naturalise("creative-work"), naturalise("PER")
-    ('astronomicalobject', 'creative work', 'person')
+    ('astronomical object', 'creative work', 'person')
     >>> naturalise("PersonName"), naturalise("Life:Be-Born")
     ('person name', 'be born')
     """

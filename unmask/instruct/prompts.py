@@ -2,7 +2,7 @@
 
 One picture of it, UniversalNER with two types (trained segments in brackets, `$` ends a turn):
 
-    system. USER: Text: X ASSISTANT: |I've read this text.$|USER: ...? ASSISTANT: |[ ["Bush"]$ ]
+    Text: X ASSISTANT: |[I've read this text.$]|USER: What ...? ASSISTANT: |[["Bush"]$]
 
 The last segment is always the answer that the query asks for. Prompt and training text are cut
 from the same segments, so the prompt is a prefix of the training text by construction.
@@ -30,13 +30,27 @@ class Segment:
     ends: bool = False
 
 
+_PLAIN_FIELDS = (
+    "id",
+    "example_id",
+    "task",
+    "text",
+    "dataset",
+    "about",
+    "ground_truth",
+    "collision",
+)
+
+
 @dataclass(frozen=True)
 class Query:
     """One question about one text, with the answer that the gold gives.
 
-    `labels` are the natural names that may be answered, in the order they are asked; `items` are
-    what the answer says, with natural names as types. `collision` says in words why the answer
-    does not read back as `items`, and is empty when it does.
+    `labels` are the natural names that may be answered, in the order they are asked; `roles` those
+    of arguments. `about` is what the question names besides the text: one entity type, an event
+    type, a question. `items` are what the answer says, with natural names as types.
+    `ground_truth` is what a released evaluator compares with, where that is not the answer.
+    `collision` says in words why the answer does not read back as `items`; empty when it does.
     """
 
     id: str
@@ -48,6 +62,9 @@ class Query:
     items: tuple[Item, ...] = ()
     words: tuple[str, ...] | None = None
     dataset: str = ""
+    about: str = ""
+    roles: tuple[str, ...] = ()
+    ground_truth: str = ""
     collision: str = ""
 
     @property
@@ -66,10 +83,10 @@ class Query:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; a segment is [text, trained, ends]."""
-        plain = ("id", "example_id", "task", "text", "dataset", "collision")
         return {
-            **{name: getattr(self, name) for name in plain},
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "labels": list(self.labels),
+            "roles": list(self.roles),
             "segments": [[part.text, part.trained, part.ends] for part in self.segments],
             "items": [item_to_dict(item) for item in self.items],
             "words": None if self.words is None else list(self.words),
@@ -81,6 +98,7 @@ class Query:
         words = values["words"]
         changed = {
             "labels": tuple(values["labels"]),
+            "roles": tuple(values["roles"]),
             "segments": tuple(Segment(*part) for part in values["segments"]),
             "items": tuple(map(item_from_dict, values["items"])),
             "words": None if words is None else tuple(words),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -31,6 +31,8 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     num_beams: int = 1
+    max_length: int | None = None
+    """Tokens of prompt and answer together, where a system counts so."""
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     """Generation ends before any of these; the end-of-text token always ends it."""
@@ -64,7 +66,8 @@ class System(ABC):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]] = ("ner",)
     occurrences: ClassVar[str] = NEXT
-    decoding: ClassVar[Decoding] = Decoding()
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """Fields of `unmask.recipe.Recipe` that the system trains with instead of the preset's."""
 
     def __post_init__(self) -> None:
         self._check("mode", MODES)
@@ -91,6 +94,18 @@ class System(ABC):
 
         Has at least `f1` or `accuracy`.
         """
+
+    def decoding(self) -> Decoding:
+        """How answers are generated, unless the user says otherwise."""
+        return Decoding()
+
+    def packing(self) -> str:
+        """How training texts share a row, a key of `packing.PACKINGS`."""
+        return "separate"
+
+    def in_loss(self, query: Query) -> tuple[bool, ...]:
+        """For each segment of a training query whether it is trained on."""
+        return tuple(segment.trained for segment in query.segments)
 
     def grammar(self, query: Query) -> Grammar | None:
         """The well-formed answers; None when the system offers no constrained decoding."""
