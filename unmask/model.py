@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +21,9 @@ from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
 from unmask.data.tags import tag_names
 from unmask.kernels import grouped_linear
+from unmask.labeler import Labeler
 from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, RoutedDropout, inject
 from unmask.packing import PackedBatch, pack, pack_padded
-from unmask.predict import Prediction, predict_texts
 from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
 from unmask.verify import MaskProof, verify
@@ -36,7 +35,7 @@ HEAD_INDEX = 1_000_000
 """Place of the head's dropout among the numbered modules; adapters and encoders count from 0."""
 
 
-class UnmaskedForTokenClassification(nn.Module):
+class UnmaskedForTokenClassification(Labeler):
     """R token classifiers on one frozen backbone.
 
     Attributes:
@@ -168,6 +167,8 @@ class UnmaskedForTokenClassification(nn.Module):
 
     def release(self) -> LoadedBackbone:
         """Give the backbone back as it was loaded; this labeler is of no use afterwards."""
+        if self.is_merged:
+            raise ValueError("the adapters are merged into this backbone: load it again instead")
         for name, layer in self.lora_layers:
             _replace(self.backbone, name, layer.base)
         for name, module in list(self.backbone.named_modules()):
@@ -301,33 +302,6 @@ class UnmaskedForTokenClassification(nn.Module):
         ]
         parts = iter(scores.split([count for run in words for count in run]))
         return [[next(parts) for _ in run] for run in runs]
-
-    def predict(
-        self,
-        inputs: str | Sequence[str] | Sequence[Sequence[str]],
-        batch_size: int = 8,
-        overlap: int = 32,
-    ) -> list[Prediction] | list[list[Prediction]]:
-        """Find labelled spans in running text or in pre-split words.
-
-        Args:
-            inputs: one text, or a list of texts or of lists of words.
-            batch_size: windows per forward pass.
-            overlap: sub-tokens that neighbouring windows of a long text share.
-
-        Returns:
-            A list of spans for one text, a list of lists otherwise, in the order given; see
-            `unmask.predict.Prediction`.
-        """
-        if self.num_runs != 1:
-            raise ValueError(f"predict() serves one run, this model holds {self.num_runs}")
-
-        def score(sentences: Sequence[EncodedSentence]) -> list[Tensor]:
-            return self.probabilities([sentences])[0]
-
-        return predict_texts(
-            inputs, self.encoder, score, self.tags, self.max_subtokens, batch_size, overlap
-        )
 
     def verify_mask(self, run: int = 0) -> MaskProof:
         """Probe every layer: does it see what the configuration of `run` says?"""

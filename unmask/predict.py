@@ -7,8 +7,10 @@ construction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -21,9 +23,16 @@ from unmask.data.words import split_words
 
 ScoreFunction = Callable[[Sequence[EncodedSentence]], list[Tensor]]
 
+ON_TRUNCATION = ("window", "error", "warn")
+"""What to do with an input that does not fit at once: read it in overlapping windows, raise, or
+leave out the words that do not fit and say how many."""
+
 
 class Prediction(TypedDict):
     """One span. `score` is the mean over its words of the probability of the word's tag.
+
+    Probabilities are the softmax of the logits divided by the labeler's temperature, which is 1
+    until `calibrate` has fitted it: uncalibrated scores are mostly too high.
 
     `start` and `end` count characters of the text (of the words joined by single spaces, when
     words were given). `word_start` and `word_end` (exclusive) are there when words were given.
@@ -61,10 +70,12 @@ def predict_texts(
     max_subtokens: int,
     batch_size: int = 8,
     overlap: int = 32,
+    threshold: float | None = None,
+    on_truncation: str = "window",
+    show_progress_bar: bool = False,
 ) -> list[Prediction] | list[list[Prediction]]:
-    """See `UnmaskedForTokenClassification.predict`."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    """See `unmask.labeler.Labeler.predict`."""
+    _check_settings(batch_size, threshold, on_truncation)
     room = max_subtokens - encoder.num_special_tokens
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
@@ -72,10 +83,15 @@ def predict_texts(
     windows = [
         window
         for index, source in enumerate(sources)
-        for window in _windows(index, source.words, encoder, max_subtokens, overlap)
+        for window in _fitting(
+            _windows(index, source.words, encoder, max_subtokens, overlap), on_truncation
+        )
     ]
-    by_word = _score_windows(sources, windows, score, len(tags), batch_size)
-    spans = [_spans(source, table, tags) for source, table in zip(sources, by_word, strict=True)]
+    by_word = _score_windows(sources, windows, score, len(tags), batch_size, show_progress_bar)
+    spans = [
+        [span for span in _spans(source, table, tags) if span["score"] >= (threshold or 0)]
+        for source, table in zip(sources, by_word, strict=True)
+    ]
     return spans[0] if isinstance(inputs, str) else spans
 
 
@@ -91,9 +107,7 @@ def decode_iob2(log_probabilities: np.ndarray, tags: Sequence[str]) -> list[int]
     Returns:
         One column index per word.
     """
-    allowed = np.array([[_may_follow(tag, before) for tag in tags] for before in tags])
-    steps = np.where(allowed, 0.0, -np.inf)
-    start = np.array([-np.inf if tag.startswith("I-") else 0.0 for tag in tags])
+    start, steps = _transitions(tuple(tags))
     best = log_probabilities[0] + start
     back = np.zeros(log_probabilities.shape, dtype=int)
     for word in range(1, len(log_probabilities)):
@@ -106,8 +120,27 @@ def decode_iob2(log_probabilities: np.ndarray, tags: Sequence[str]) -> list[int]
     return path[::-1]
 
 
+@lru_cache(maxsize=8)
+def _transitions(tags: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """[tags] and [tags before, tags]: 0 where a tag may begin or follow, else -inf."""
+    allowed = np.array([[_may_follow(tag, before) for tag in tags] for before in tags])
+    start = np.array([-np.inf if tag.startswith("I-") else 0.0 for tag in tags])
+    return start, np.where(allowed, 0.0, -np.inf)
+
+
 def _may_follow(tag: str, before: str) -> bool:
     return not tag.startswith("I-") or before[2:] == tag[2:]
+
+
+def _check_settings(batch_size: int, threshold: float | None, on_truncation: str) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is a probability from 0 to 1, got {threshold}")
+    if on_truncation not in ON_TRUNCATION:
+        raise ValueError(
+            f"on_truncation must be one of {', '.join(ON_TRUNCATION)}, got {on_truncation!r}"
+        )
 
 
 def _read(item: str | Sequence[str]) -> _Input:
@@ -115,6 +148,8 @@ def _read(item: str | Sequence[str]) -> _Input:
         pieces = split_words(item)
         words = tuple(item[start:end] for start, end in pieces)
         return _Input(item, words, tuple(start for start, _ in pieces), were_words=False)
+    if not isinstance(item, Iterable):
+        raise ValueError(f"input {item!r} is neither a text nor a list of words")
     words = tuple(item)
     odd = next((word for word in words if not isinstance(word, str) or not word.strip()), None)
     if odd is not None:
@@ -140,6 +175,21 @@ def _windows(
     return windows
 
 
+def _fitting(windows: list[_Window], on_truncation: str) -> list[_Window]:
+    """All windows of one input, or the first when the caller wants no more."""
+    cut = windows[0].encoded.num_truncated_words if windows else 0
+    if not cut or on_truncation == "window":
+        return windows
+    said = (
+        f"input {windows[0].source}: {cut} of {cut + windows[0].encoded.num_words} words do not "
+        f"fit into {len(windows[0].encoded.token_ids)} sub-tokens"
+    )
+    if on_truncation == "error":
+        raise ValueError(f'{said}; on_truncation="window" reads long inputs in windows')
+    warnings.warn(f"{said} and were left out", stacklevel=5)
+    return windows[:1]
+
+
 def _step_back(
     words: Sequence[str], encoder: WordEncoder, first: int, end: int, overlap: int
 ) -> int:
@@ -159,13 +209,15 @@ def _score_windows(
     score: ScoreFunction,
     num_tags: int,
     batch_size: int,
+    show_progress_bar: bool,
 ) -> list[np.ndarray]:
     """Probabilities [words, tags] per input, from the window that sees most around each word."""
     tables = [np.zeros((len(source.words), num_tags)) for source in sources]
     context = [np.full(len(source.words), -1) for source in sources]
     # Like lengths together: fewer bins for attention, and results keep their own places anyway.
     order = sorted(range(len(windows)), key=lambda i: len(windows[i].encoded.token_ids))
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in _with_bar(starts) if show_progress_bar else starts:
         chosen = [windows[index] for index in order[start : start + batch_size]]
         for window, probabilities in zip(chosen, score([w.encoded for w in chosen]), strict=True):
             count = len(probabilities)
@@ -175,6 +227,13 @@ def _score_windows(
             tables[window.source][places[better]] = probabilities[torch.from_numpy(better)].numpy()
             context[window.source][places[better]] = around[better]
     return tables
+
+
+def _with_bar(batches: Sequence[int]) -> Iterable[int]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(batches, "labelling", console=Console(stderr=True), transient=True)
 
 
 def _spans(source: _Input, table: np.ndarray, tags: Sequence[str]) -> list[Prediction]:

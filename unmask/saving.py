@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,16 @@ def is_saved(folder: Path) -> bool:
 
 
 def save(model: Any, folder: Path, run: int = 0) -> None:
-    """Write one run of an `UnmaskedForTokenClassification`; see `load_saved`."""
+    """Write one run of an `UnmaskedForTokenClassification`; see `load_saved`.
+
+    Raises:
+        ValueError: when its adapters were merged into the backbone.
+    """
+    if model.is_merged:
+        raise ValueError(
+            "the adapters of this labeler are merged into its backbone and cannot be saved by "
+            "themselves: use merge_and_save, or load the labeler again"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     loaded: LoadedBackbone = model.loaded
     tensors = {
@@ -82,6 +92,7 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
         config["head_dropout"],
         config["max_subtokens"],
     )
+    model.temperature = _temperature(config, folder)
     load_adapter(model, folder)
     return model.eval()
 
@@ -142,6 +153,16 @@ def _read_own_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _temperature(config: dict[str, Any], folder: Path) -> float:
+    """Of `predict`; absent from folders that were written before labelers could be calibrated."""
+    value = config.get("temperature", 1.0)
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: temperature must be a number above 0, got {value!r}"
+        )
+    return float(value)
+
+
 def _own_config(model: Any, run: int) -> dict[str, Any]:
     loaded: LoadedBackbone = model.loaded
     config: UnmaskConfig = model.configs[run]
@@ -154,6 +175,7 @@ def _own_config(model: Any, run: int) -> dict[str, Any]:
         "num_groups": config.num_groups,
         "labels": list(model.labels),
         "scheme": "IOB2",
+        "temperature": model.temperature,
         "max_subtokens": model.max_subtokens,
         "head_dropout": model.head_dropout,
         "lora": {
