@@ -37,6 +37,13 @@ class LoraSettings:
     dropout: float = PAPER.lora_dropout
     targets: tuple[str, ...] = PAPER.lora_targets
 
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1 or not self.targets:
+            raise ValueError(
+                f"{self} makes no adapter: rank must be at least 1, alpha above 0, dropout in "
+                "[0, 1), and targets must name a layer"
+            )
+
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> LoraSettings:
         """The adapter settings of a training recipe."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from unmask.attention import install, remove
+from unmask.attention import decoder_layers, install, remove
 from unmask.backbones import LoadedBackbone, load_backbone
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
@@ -215,13 +215,23 @@ class UnmaskedForTokenClassification(Labeler):
         return pack(runs, self.causal).to(self.device)
 
     def hidden_states(self, batch: PackedBatch) -> Tensor:
-        """Last hidden states [tokens, hidden] of a batch; call inside the route."""
-        return self.backbone(
+        """Last hidden states [tokens, hidden] of a batch; call inside the route.
+
+        Raises:
+            RuntimeError: when the route holds no batch or another one.
+        """
+        if self.route.batch is not batch:
+            raise RuntimeError("the route was entered with another batch than the model is given")
+        states = self.backbone(
             input_ids=batch.token_ids[None],
             position_ids=batch.position_ids[None] + self.loaded.position_offset,
             packed=batch,
             **({} if self.loaded.is_encoder else {"use_cache": False}),
         ).last_hidden_state[0]
+        # What is recomputed in backward reads the route again: it must still be this one.
+        layers = decoder_layers(self.backbone)
+        recomputes = any(getattr(layer, "gradient_checkpointing", False) for layer in layers)
+        return self.route.guard(states) if recomputes else states
 
     def logits(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Scores at the labelled tokens only; call inside the route.
