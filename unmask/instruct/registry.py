@@ -37,7 +37,7 @@ def load_system(name: str, **settings: Any) -> System:
 def _converted(key: str, value: Any, default: Any) -> Any:
     if not isinstance(value, str) or isinstance(default, str):
         return value
-    if isinstance(default, bool):
+    if isinstance(default, bool) or default is None:
         if value.lower() not in ("true", "false"):
             raise ValueError(f"setting {key} is true or false, got {value!r}")
         return value.lower() == "true"

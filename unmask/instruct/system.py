@@ -117,14 +117,17 @@ class System(ABC):
         Raises:
             ValueError: with collisions="raise", naming the example and the gold that is lost.
         """
-        kept = []
-        for query in self.queries(example, labels, train):
-            reason = self.collision(query)
-            if reason and self.collisions == "raise":
-                raise ValueError(f"{query.id}: {reason}; collisions='keep' or 'drop' go on")
-            if not reason or self.collisions == "keep":
-                kept.append(replace(query, collision=reason) if reason else query)
-        return kept
+        queries = self.queries(example, labels, train)
+        return [proven for query in queries for proven in self.proven(query)]
+
+    def proven(self, query: Query) -> list[Query]:
+        """The query, marked when its answer does not read back; none when it is dropped."""
+        reason = self.collision(query)
+        if not reason:
+            return [query]
+        if self.collisions == "raise":
+            raise ValueError(f"{query.id}: {reason}; collisions='keep' or 'drop' go on")
+        return [replace(query, collision=reason)] if self.collisions == "keep" else []
 
     def render_all(
         self, examples: Sequence[IEExample], labels: LabelSet, train: bool = False
