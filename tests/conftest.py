@@ -123,3 +123,25 @@ def nan_in_empty(monkeypatch):
     monkeypatch.setattr(torch, "empty", filled(torch.empty))
     monkeypatch.setattr(torch, "empty_like", filled(torch.empty_like))
     monkeypatch.setattr(torch.Tensor, "new_empty", filled(torch.Tensor.new_empty))
+
+
+@pytest.fixture(scope="session")
+def random_labeler():
+    """`random_labeler(code)`: the embedded backbone with adapters and a head of random weights.
+
+    Wide ones, so that it finds spans everywhere and every adapter matters.
+    """
+    from unmask import UnmaskedForTokenClassification
+
+    def make(code="0110", labels=("LOC", "PER"), **settings):
+        model = UnmaskedForTokenClassification.from_pretrained(
+            "tiny", labels=labels, unmask=code, **settings
+        )
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for _, layer in model.lora_layers:
+                layer.lora_B.normal_(0, 0.1, generator=generator)
+            model.score_weight.normal_(0, 0.5, generator=generator)
+        return model
+
+    return make

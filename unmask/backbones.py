@@ -166,7 +166,7 @@ def load_backbone(
     if on_load:
         extra["quantization_config"] = _bitsandbytes_config(getattr(torch, dtype))
         extra["device_map"] = device
-    with _quiet_transformers():
+    with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(weights.path, **source)
         model = AutoModel.from_pretrained(
             weights.path, dtype=getattr(torch, dtype), **source, **extra
@@ -197,7 +197,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Only the tokenizer of a backbone."""
     weights = find_weights(name)
     source = {"gguf_file": weights.gguf_file} if weights.gguf_file else {}
-    with _quiet_transformers():
+    with quiet_transformers():
         return AutoTokenizer.from_pretrained(weights.path, revision=weights.revision, **source)
 
 
@@ -225,7 +225,7 @@ def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bars and no list of the pooler weights that a labeler does not use."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel
 
 from unmask.attention import FLAGS_ATTRIBUTE, install
-from unmask.backbones import ENCODER_TYPES
+from unmask.backbones import ENCODER_TYPES, quiet_transformers
 from unmask.config import UnmaskConfig
 from unmask.lora import GroupedLoRALinear
 
@@ -63,7 +63,8 @@ def write_merged(labeler: Any, folder: Path) -> None:
     state[f"{head}.bias"] = labeler.score_bias[0].detach().to(dtype)
     model.load_state_dict(state, assign=True)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     labeler.loaded.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(_readme(labeler), encoding="utf-8")
 
@@ -83,7 +84,8 @@ def load_merged(
             f"{folder} says nothing of which layers look right; it was not written by "
             "merge_and_save, so load it with transformers itself"
         )
-    model = AutoModelForTokenClassification.from_pretrained(folder, dtype=getattr(torch, dtype))
+    with quiet_transformers():
+        model = AutoModelForTokenClassification.from_pretrained(folder, dtype=getattr(torch, dtype))
     if config.model_type not in ENCODER_TYPES:
         install(model, UnmaskConfig(tuple(flags)))
     return model.to(device).eval() if device else model.eval()
@@ -128,9 +130,7 @@ def _dense_state(backbone: nn.Module) -> list[tuple[str, Tensor]]:
 def _readme(labeler: Any) -> str:
     code = labeler.configs[0].code
     if labeler.loaded.is_encoder or opens_by_itself(labeler.configs[0], labeler.backbone.config):
-        warning = (
-            "transformers gives this model the mask it was trained with; nothing else is needed."
-        )
+        warning = "transformers alone gives this model the mask that it was trained with."
     else:
         warning = (
             "**Without the package `unmask` this model is causal in every layer**, because "

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from unmask import UnmaskedForTokenClassification
+from unmask.data import lookright
+
+TEXT = "Velmora , a river in the north , froze early"
+
+
+@pytest.fixture(scope="module")
+def labeler(random_labeler):
+    return random_labeler()
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [" ".join(s.words) for s in lookright.generate(3, 40, 3, 3).train]
+
+
+def test_one_method_takes_a_text_a_list_and_words(labeler):
+    spans = labeler.predict(TEXT)
+    assert spans
+    assert labeler.predict([TEXT, TEXT]) == [spans, spans]
+    (by_words,) = labeler.predict([TEXT.split()])
+    assert [span["text"] for span in by_words] == [span["text"] for span in spans]
+    assert all(TEXT[span["start"] : span["end"]] == span["text"] for span in spans)
+    assert all(
+        " ".join(TEXT.split()[s["word_start"] : s["word_end"]]) == s["text"] for s in by_words
+    )
+
+
+def test_a_stream_gives_what_the_list_gives_in_order(labeler, texts):
+    streamed = list(labeler.predict_iter(iter(texts), read_ahead=7))
+    for spans, expected in zip(streamed, labeler.predict(texts), strict=True):
+        # Other batches round otherwise, so scores may differ in their last digits.
+        assert [
+            {**span, "score": pytest.approx(span["score"], abs=1e-5)} for span in spans
+        ] == expected
+
+
+def test_a_stream_is_read_no_further_ahead_than_asked(labeler):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(TEXT)
+            yield TEXT
+
+    stream = labeler.predict_iter(endless(), read_ahead=5)
+    next(stream)
+    assert len(taken) == 5
+
+
+def test_a_threshold_leaves_out_spans_of_lower_score(labeler, texts):
+    every = labeler.predict(texts)
+    scores = sorted(span["score"] for spans in every for span in spans)
+    middle = scores[len(scores) // 2]
+    kept = [[span for span in spans if span["score"] >= middle] for spans in every]
+    assert labeler.predict(texts, threshold=middle) == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": 1.5}, "threshold is a probability from 0 to 1, got 1.5"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"on_truncation": "cut"}, "on_truncation must be one of window, error, warn, got 'cut'"),
+        ({"format": "xml"}, "unknown format 'xml'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(labeler, settings, message):
+    with pytest.raises(ValueError, match=message):
+        labeler.predict(TEXT, **settings)
+
+
+def test_an_input_that_is_no_text_is_refused(labeler):
+    with pytest.raises(ValueError, match="input 3 is neither a text nor a list of words"):
+        labeler.predict(["a", 3])
+
+
+def test_long_input_is_read_in_windows_refused_or_cut_as_asked(random_labeler):
+    labeler = random_labeler(max_subtokens=16)
+    long = " ".join([TEXT] * 4)
+    last = labeler.predict(long, overlap=4)[-1]
+    assert last["end"] > len(TEXT) * 3
+    message = "input 1: 33 of 40 words do not fit into 15 sub-tokens"
+    with pytest.raises(ValueError, match=message):
+        labeler.predict(["short", long], overlap=4, on_truncation="error")
+    with pytest.warns(UserWarning, match=f"{message} and were left out"):
+        _, cut = labeler.predict(["short", long], overlap=4, on_truncation="warn")
+    assert cut[-1]["end"] < len(TEXT) * 2
+
+
+def test_input_that_fits_is_never_warned_of(labeler):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        labeler.predict([TEXT, ""], on_truncation="warn")
+
+
+def test_the_progress_bar_goes_to_stderr_and_changes_nothing(labeler, capsys):
+    assert labeler.predict([TEXT], show_progress_bar=True) == labeler.predict([TEXT])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_format_takes_the_place_of_the_spans(labeler):
+    assert labeler.predict(TEXT, format="conll").startswith("Velmora ")
+    both = labeler.predict([TEXT, TEXT.split()], format="brat")
+    assert both[0] == both[1]
+
+
+def test_calibration_changes_scores_but_no_single_words_tag_and_is_saved(random_labeler, tmp_path):
+    labeler = random_labeler("0110", lookright.generate().labels)
+    corpus = lookright.generate(3, 5, 60, 3)
+    before = [p.argmax(-1) for p in labeler._score([_encode(labeler)])]
+    found = labeler.calibrate(corpus.validation)
+    assert found.nll[1] < found.nll[0]
+    assert labeler.temperature == found.temperature != 1
+    after = [p.argmax(-1) for p in labeler._score([_encode(labeler)])]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    labeler.save_pretrained(tmp_path)
+    again = UnmaskedForTokenClassification.from_pretrained(tmp_path)
+    assert again.temperature == labeler.temperature
+    assert again.predict(TEXT) == labeler.predict(TEXT)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, "warm", float("inf")])
+def test_a_saved_temperature_that_is_none_is_refused(labeler, tmp_path, value):
+    labeler.save_pretrained(tmp_path)
+    path = tmp_path / "unmask_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": value}))
+    with pytest.raises(ValueError, match=r"unmask_config.json: temperature must be a number above"):
+        UnmaskedForTokenClassification.from_pretrained(tmp_path)
+
+
+def test_using_one_run_of_many_is_refused(load_random):
+    from unmask import UnmaskConfig
+
+    loaded = load_random()
+    configs = [UnmaskConfig.from_code(code, 4) for code in ("00", "11")]
+    stack = UnmaskedForTokenClassification(loaded, ["X"], configs, seeds=[1, 2])
+    with pytest.raises(ValueError, match=r"predict\(\) serves one run, this model holds 2"):
+        stack.predict("a")
+
+
+def _encode(labeler):
+    return labeler.encoder.encode_words(TEXT.split(), 64)
