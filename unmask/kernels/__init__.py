@@ -1,4 +1,4 @@
-"""The public tensor operations: packed attention and products with one weight per run.
+"""The public tensor operations: packed attention, products with one weight per run, 4-bit weights.
 
 Each picks an implementation by device; each implementation has the signature of the reference
 beside it, and a test holds them to that. Nothing here knows a model, a tokenizer or a file.
@@ -6,11 +6,16 @@ beside it, and a test holds them to that. Nothing here knows a model, a tokenize
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
+
+import torch
 from torch import Tensor
 
 from unmask.kernels.attention_rectangles import varlen_attention as _attention_rectangles
 from unmask.kernels.lora_batched import grouped_linear as _linear_batched
 from unmask.kernels.lora_batched import grouped_lora as _lora_batched
+from unmask.kernels.nf4_reference import dequantize_nf4 as _dequantize_by_table
 
 
 def varlen_attention(
@@ -23,11 +28,13 @@ def varlen_attention(
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
 ) -> Tensor:
     """Attention within each packed sentence, causal or not sentence by sentence.
 
     Args:
-        query: [tokens, heads, head_dim], rotary embedding already applied.
+        query: [tokens, heads, head_dim]; rotary embedding already applied unless `cos` is given.
         key: [tokens, kv_heads, head_dim]; `heads` is a multiple of `kv_heads`.
         value: [tokens, kv_heads, head_dim].
         cu_seqlens: int32 [sentences + 1], cumulative lengths from 0 to `tokens`.
@@ -39,12 +46,23 @@ def varlen_attention(
             a token sees to its left unchanged. transformers' own bidirectional window includes
             the distance `window` itself.
         softcap: scores become `softcap * tanh(scores / softcap)` (Gemma 2); None means no cap.
+        cos: [positions, head_dim / 2], at least `max_seqlen` rows: queries and keys are first
+            turned by the angle of their place in their sentence, the pair (i, i + head_dim / 2)
+            by column i. None leaves them as they are. A constant: it gets no gradient.
+        sin: given with `cos`, of the same shape.
 
     Returns:
         [tokens, heads, head_dim] in the dtype of `query`.
+
+    Raises:
+        ValueError: when cos and sin do not fit each other or the heads.
     """
-    return _attention_rectangles(
-        query, key, value, cu_seqlens, max_seqlen, causal, scale, window, softcap
+    _check_rotary(cos, sin, max_seqlen, query.shape[2])
+    implementation = _attention_rectangles
+    if _suits_triton(query, key, value):
+        from unmask.kernels.attention_backward import varlen_attention as implementation
+    return implementation(
+        query, key, value, cu_seqlens, max_seqlen, causal, scale, window, softcap, cos, sin
     )
 
 
@@ -75,3 +93,79 @@ def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
         [tokens, out_features].
     """
     return _linear_batched(x, weight, run_offsets)
+
+
+def dequantize_nf4(
+    packed: Tensor,
+    absmax: Tensor,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    block_size: int = 64,
+    absmax_levels: Tensor | None = None,
+    absmax_scale: Tensor | None = None,
+    absmax_offset: Tensor | None = None,
+    absmax_block_size: int = 256,
+) -> Tensor:
+    """Weights from 4-bit NormalFloat, the same bits as bitsandbytes gives.
+
+    Args:
+        packed: uint8 [weights / 2] in any shape; the high half of a byte is the earlier weight.
+        absmax: the scale of each block of `block_size` weights: float32, or with double
+            quantisation uint8.
+        shape: of the result.
+        dtype: of the result; scales are applied in float32.
+        block_size: weights that share a scale.
+        absmax_levels: float32 [256], what the 8-bit scales stand for; None without double
+            quantisation, as the next two.
+        absmax_scale: float32, one for each `absmax_block_size` scales.
+        absmax_offset: float32, a single number added to every scale.
+        absmax_block_size: scales that share one in `absmax_scale`.
+
+    Returns:
+        [*shape] in `dtype`.
+    """
+    implementation = _dequantize_by_table
+    if packed.is_cuda and _triton_is_installed():
+        from unmask.kernels.nf4_triton import dequantize_nf4 as implementation
+    return implementation(
+        packed,
+        absmax,
+        shape,
+        dtype,
+        block_size,
+        absmax_levels,
+        absmax_scale,
+        absmax_offset,
+        absmax_block_size,
+    )
+
+
+def _suits_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """On a CUDA device, in one dtype that the kernels know, with Triton there."""
+    return (
+        query.is_cuda
+        and query.dtype == key.dtype == value.dtype
+        and query.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and query.shape[2] <= 256
+        and _triton_is_installed()
+    )
+
+
+@cache
+def _triton_is_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _check_rotary(cos: Tensor | None, sin: Tensor | None, max_seqlen: int, head_dim: int) -> None:
+    if cos is None and sin is None:
+        return
+    if cos is None or sin is None or cos.shape != sin.shape:
+        shapes = [None if table is None else tuple(table.shape) for table in (cos, sin)]
+        raise ValueError(
+            f"cos and sin must be given together and in one shape, got {shapes[0]} and {shapes[1]}"
+        )
+    if cos.shape[1] * 2 != head_dim or len(cos) < max_seqlen:
+        raise ValueError(
+            f"cos and sin of shape {tuple(cos.shape)} do not fit heads of {head_dim} and sentences "
+            f"of up to {max_seqlen} tokens: expected [{max_seqlen} or more, {head_dim} / 2]"
+        )

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.kernels.rotary import rotate
+
 SMALLEST_BIN = 32
 """Sentences up to this length share a bin: below it a launch costs more than the padding."""
 
@@ -36,8 +38,12 @@ def varlen_attention(
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
 ) -> Tensor:
     """Shapes and meaning as in `unmask.kernels.varlen_attention`."""
+    if cos is not None and sin is not None:
+        query, key = (rotate(x, cu_seqlens, cos, sin) for x in (query, key))
     layout = _layout(tuple(cu_seqlens.tolist()), query.device)
     masks = layout.masks(tuple(causal.tolist()), window, query.dtype)
     buffers = _Fill.apply(query, key, value, layout)

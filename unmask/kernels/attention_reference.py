@@ -20,6 +20,8 @@ def varlen_attention(
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
 ) -> Tensor:
     """Shapes and meaning as in `unmask.kernels.varlen_attention`."""
     group = query.shape[1] // key.shape[1]
@@ -29,6 +31,8 @@ def varlen_attention(
         q = query[tokens].transpose(0, 1)  # [heads, length, head_dim]
         k = key[tokens].transpose(0, 1).repeat_interleave(group, dim=0)
         v = value[tokens].transpose(0, 1).repeat_interleave(group, dim=0)
+        if cos is not None and sin is not None:
+            q, k = (_rotated(x, cos.to(x.dtype), sin.to(x.dtype)) for x in (q, k))
         scores = q @ k.transpose(1, 2) * scale  # [heads, length, length]
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
@@ -46,3 +50,11 @@ def visible(length: int, causal: bool, window: int | None, device: torch.device)
     if window is not None:
         seen = seen & (distance.abs() < window)
     return seen
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The halves of x [heads, length, head_dim] as one complex number, times e^(i angle)."""
+    length, half = x.shape[1], x.shape[2] // 2
+    real, imaginary = x[..., :half], x[..., half:]
+    c, s = cos[:length], sin[:length]
+    return torch.cat([real * c - imaginary * s, real * s + imaginary * c], dim=-1)

@@ -1,0 +1,24 @@
+"""What must be settled before any test imports Triton.
+
+Where there is no CUDA device its kernels run in Triton's interpreter, which must be asked for
+before Triton is imported; where Triton is missing its modules cannot be collected for doctests.
+"""
+
+import importlib.util
+import os
+
+import torch
+
+TRITON_MODULES = [
+    "attention_tiles",
+    "attention_forward",
+    "attention_backward",
+    "interpreter",
+    "nf4_triton",
+]
+
+collect_ignore = []
+if importlib.util.find_spec("triton") is None:
+    collect_ignore += [f"unmask/kernels/{name}.py" for name in TRITON_MODULES]
+elif not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
