@@ -88,7 +88,9 @@ def in_one_line(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
     known = isinstance(error, ValueError | RuntimeError | OSError) and text
-    return text if known else f"{type(error).__name__}: {text} (--debug shows where)"
+    if known:
+        return text
+    return f"{type(error).__name__}: {text or 'no details'} (--debug shows where)"
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -232,12 +232,15 @@ def inject(
             f"LoRA targets {sorted(missing)} name no layer of {type(backbone).__name__}; "
             f"its linear layers are {sorted(linear)}"
         )
-    layers = []
-    for index, (name, module) in enumerate(found):
-        layer = build(module, (int(module.in_features), int(module.out_features)), index)  # pyright: ignore[reportArgumentType]
+    # All are built before the first is put in: memory may run out on the way, and a backbone with
+    # half of its layers replaced could not be used again.
+    layers = [
+        (name, build(module, (int(module.in_features), int(module.out_features)), index))  # pyright: ignore[reportArgumentType]
+        for index, (name, module) in enumerate(found)
+    ]
+    for name, layer in layers:
         parent, _, child = name.rpartition(".")
         setattr(backbone.get_submodule(parent), child, layer)
-        layers.append((name, layer))
     return layers
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+PARTIAL = ".partial"
 
 
 @dataclass
@@ -38,7 +39,7 @@ def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, Tensor
     """Replace the checkpoint in `folder` in one move."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT_FILE
-    beside = path.with_suffix(".partial")
+    beside = path.with_suffix(PARTIAL)
     data = save(tensors, metadata={"progress": json.dumps(asdict(progress))})
     try:
         with beside.open("wb") as file:
@@ -74,5 +75,7 @@ def read_checkpoint(folder: Path, run_id: str) -> tuple[Progress, dict[str, Tens
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a finished run."""
-    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    """Remove the checkpoint of a finished run, and what a kill left of one being written."""
+    path = folder / CHECKPOINT_FILE
+    for leftover in (path, path.with_suffix(PARTIAL)):
+        leftover.unlink(missing_ok=True)
