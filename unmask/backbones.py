@@ -28,6 +28,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from unmask.recipe import COMPUTE_DTYPES
+
 ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
 
 
@@ -97,12 +99,44 @@ class LoadedBackbone:
         return int(self.model.config.pad_token_id) + 1 if roberta_like else 0
 
     def digest(self) -> str:
-        """Sixteen hex digits of the weights that are never quantised: norms and biases."""
+        """Sixteen hex digits of weights that are never quantised: norms, biases, embeddings.
+
+        Of the embeddings the first rows will do. Another dtype gives another digest.
+        """
         digest = hashlib.sha256()
-        for name, parameter in self.model.named_parameters():
-            if parameter.ndim == 1 and "lora" not in name:
-                digest.update(parameter.detach().float().cpu().numpy().tobytes())
+        parts = [p for name, p in self.model.named_parameters() if p.ndim == 1]
+        embeddings: Any = self.model.get_input_embeddings()
+        for part in (*parts, embeddings.weight[:64]):
+            digest.update(part.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def cast(self, dtype: str) -> None:
+        """Compute in another dtype than the one that was loaded.
+
+        Raises:
+            ValueError: for quantised weights, which are tied to theirs.
+        """
+        wanted = torch_dtype(dtype)
+        if wanted == self.dtype:
+            return
+        if self.quantization is not None:
+            raise ValueError(
+                f"{self.weights.name} is quantised ({self.quantization}) and computes in "
+                f"{self.dtype}; it cannot be cast to {dtype}, so leave the dtype out"
+            )
+        self.model.to(dtype=wanted)  # pyright: ignore[reportCallIssue]
+        self.dtype = wanted
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype of that name.
+
+    Raises:
+        ValueError: for a name that no backbone computes in.
+    """
+    if name not in COMPUTE_DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(COMPUTE_DTYPES)}, got {name!r}")
+    return getattr(torch, name)
 
 
 def find_weights(name: str) -> Weights:
@@ -149,7 +183,14 @@ def load_backbone(
         dtype: dtype of the computation, and of weights that are not quantised.
         quantization: "nf4" (4-bit NormalFloat, double quantisation, bitsandbytes) or None.
         device: "cpu", "cuda", ...; None takes a CUDA device where there is one.
+
+    Raises:
+        ValueError: for an unknown name, dtype or quantization.
+        FileNotFoundError: when the weights cannot be had.
     """
+    compute_dtype = torch_dtype(dtype)
+    if quantization not in (None, "nf4"):
+        raise ValueError(f"quantization must be 'nf4' or None, got {quantization!r}")
     weights = find_weights(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     source: dict[str, Any] = {"revision": weights.revision}
@@ -164,19 +205,17 @@ def load_backbone(
         notes.append("dropout on attention weights is off; the encoder's other dropout stays")
     on_load = quantization is not None and device.startswith("cuda")
     if on_load:
-        extra["quantization_config"] = _bitsandbytes_config(getattr(torch, dtype))
+        extra["quantization_config"] = _bitsandbytes_config(compute_dtype)
         extra["device_map"] = device
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(weights.path, **source)
-        model = AutoModel.from_pretrained(
-            weights.path, dtype=getattr(torch, dtype), **source, **extra
-        )
+        model = AutoModel.from_pretrained(weights.path, dtype=compute_dtype, **source, **extra)
     if weights.gguf_file:
         # The loaded weights are plain; saved configs must not send a reader back to the GGUF file.
         del model.config.quantization_config
     model.requires_grad_(False)
     if quantization is not None and not on_load:
-        quantize_linears(model, getattr(torch, dtype))
+        quantize_linears(model, compute_dtype)
     if not on_load:
         model.to(device)
     if tokenizer.pad_token is None:
@@ -188,7 +227,7 @@ def load_backbone(
         tokenizer,
         is_encoder,
         quantization,
-        getattr(torch, dtype),
+        compute_dtype,
         notes,
     )
 

@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,13 +24,11 @@ from unmask.backbones import LoadedBackbone, load_backbone
 from unmask.config import UnmaskConfig
 from unmask.lora import LoraSettings
 
-if TYPE_CHECKING:
-    pass
-
 CONFIG_FILE = "unmask_config.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 PEFT_CONFIG_FILE = "adapter_config.json"
 FORMAT_VERSION = 1
+BACKBONE_KEYS = ("name", "load_from", "digest", "dtype", "quantization")
 MAX_FILE_BYTES = 8 * 2**30
 
 # What transformers' token-classification classes call their backbone and their head.
@@ -55,6 +53,8 @@ def save(model: Any, folder: Path, run: int = 0) -> None:
             "themselves: use merge_and_save, or load the labeler again"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    # Removed first and written last, so that a folder that was cut short lacks it and is refused.
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
     loaded: LoadedBackbone = model.loaded
     tensors = {
         _peft_name(name, loaded): tensor.detach().cpu().contiguous().clone()
@@ -63,7 +63,6 @@ def save(model: Any, folder: Path, run: int = 0) -> None:
     save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
     _write_json(folder / PEFT_CONFIG_FILE, _peft_config(model))
     loaded.tokenizer.save_pretrained(folder)
-    # Last, so that a folder that was cut short lacks it and is refused.
     _write_json(folder / CONFIG_FILE, _own_config(model, run))
 
 
@@ -75,24 +74,24 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
     """
     config = _read_own_config(folder)
     base = config["backbone"]
-    loaded = load_backbone(base["load_from"], dtype or base["dtype"], base["quantization"], device)
+    loaded = load_backbone(base["load_from"], base["dtype"], base["quantization"], device)
     if loaded.digest() != base["digest"]:
         raise ValueError(
             f"{folder} was trained on {base['name']}, but the weights now found under that name "
             f"({loaded.weights.name}) are others; its adapters would compute nonsense"
         )
-    lora = LoraSettings(**{**config["lora"], "targets": tuple(config["lora"]["targets"])})
-    flags = UnmaskConfig(tuple(config["bidirectional"]), config["num_groups"])
+    if dtype is not None:
+        loaded.cast(dtype)
     model = cls(
         loaded,
         config["labels"],
-        [flags],
-        lora,
+        [config["flags"]],
+        config["lora"],
         [0],
         config["head_dropout"],
         config["max_subtokens"],
     )
-    model.temperature = _temperature(config, folder)
+    model.temperature = config["temperature"]
     load_adapter(model, folder)
     return model.eval()
 
@@ -146,21 +145,33 @@ def _read_own_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"{path} is not of format version {FORMAT_VERSION}")
-    needed = {"bidirectional", "num_groups", "labels", "lora", "backbone", "head_dropout"}
-    missing = sorted((needed | {"max_subtokens"}) - set(config))
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    return config
+    try:
+        return _typed(config)
+    except KeyError as error:
+        raise ValueError(f"{path} lacks {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is not what save_pretrained writes: {error}") from error
 
 
-def _temperature(config: dict[str, Any], folder: Path) -> float:
-    """Of `predict`; absent from folders that were written before labelers could be calibrated."""
-    value = config.get("temperature", 1.0)
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(
-            f"{folder / CONFIG_FILE}: temperature must be a number above 0, got {value!r}"
-        )
-    return float(value)
+def _typed(config: dict[str, Any]) -> dict[str, Any]:
+    """The parts of unmask_config.json that loading needs, as the types they stand for."""
+    base, lora = config["backbone"], config["lora"]
+    temperature = config.get("temperature", 1.0)  # older folders were never calibrated
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
+    if not all(isinstance(flag, bool) for flag in config["bidirectional"]):
+        raise ValueError(f"bidirectional must be true or false, got {config['bidirectional']}")
+    if not config["labels"] or not all(isinstance(label, str) for label in config["labels"]):
+        raise ValueError(f"labels must be names, got {config['labels']}")
+    return {
+        "flags": UnmaskConfig(tuple(config["bidirectional"]), config["num_groups"]),
+        "labels": config["labels"],
+        "lora": LoraSettings(lora["rank"], lora["alpha"], lora["dropout"], tuple(lora["targets"])),
+        "backbone": {key: base[key] for key in BACKBONE_KEYS},
+        "head_dropout": float(config["head_dropout"]),
+        "max_subtokens": int(config["max_subtokens"]),
+        "temperature": float(temperature),
+    }
 
 
 def _own_config(model: Any, run: int) -> dict[str, Any]:
