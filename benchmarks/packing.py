@@ -194,8 +194,8 @@ def _parser() -> argparse.ArgumentParser:
         "--weights",
         metavar="NAME",
         default=RANDOM,
-        help=f"{RANDOM}: the shape of SmolLM2-135M (default); or a decoder by short name, hub id or "
-        "folder, such as smollm2-135m or tiny",
+        help=f"{RANDOM}: the shape of SmolLM2-135M (default); or a decoder by short name, hub id "
+        "or folder, such as smollm2-135m or tiny",
     )
     add(
         "--data-dir",
