@@ -22,6 +22,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -188,6 +189,26 @@ def load_backbone(
         ValueError: for an unknown name, dtype or quantization.
         FileNotFoundError: when the weights cannot be had.
     """
+    return _load(AutoModel, name, dtype, quantization, device)
+
+
+def load_causal_lm(
+    name: str,
+    dtype: str = "bfloat16",
+    quantization: str | None = None,
+    device: str | None = None,
+) -> LoadedBackbone:
+    """As `load_backbone`, with the head that predicts the next token, which stays unquantised.
+
+    Raises:
+        ValueError: for an encoder, which cannot generate, and as `load_backbone`.
+    """
+    return _load(AutoModelForCausalLM, name, dtype, quantization, device)
+
+
+def _load(
+    auto_class: Any, name: str, dtype: str, quantization: str | None, device: str | None
+) -> LoadedBackbone:
     compute_dtype = torch_dtype(dtype)
     if quantization not in (None, "nf4"):
         raise ValueError(f"quantization must be 'nf4' or None, got {quantization!r}")
@@ -198,6 +219,8 @@ def load_backbone(
         source["gguf_file"] = weights.gguf_file
     config = AutoConfig.from_pretrained(weights.path, **source)
     is_encoder = config.model_type in ENCODER_TYPES
+    if is_encoder and auto_class is AutoModelForCausalLM:
+        raise ValueError(f"{name} is an encoder and cannot generate; give a decoder")
     extra: dict[str, Any] = {"add_pooling_layer": False} if is_encoder else {}
     notes = []
     if getattr(config, "attention_probs_dropout_prob", 0):
@@ -209,13 +232,13 @@ def load_backbone(
         extra["device_map"] = device
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(weights.path, **source)
-        model = AutoModel.from_pretrained(weights.path, dtype=compute_dtype, **source, **extra)
+        model = auto_class.from_pretrained(weights.path, dtype=compute_dtype, **source, **extra)
     if weights.gguf_file:
         # The loaded weights are plain; saved configs must not send a reader back to the GGUF file.
         del model.config.quantization_config
     model.requires_grad_(False)
     if quantization is not None and not on_load:
-        quantize_linears(model, compute_dtype)
+        quantize_linears(model.base_model, compute_dtype)
     if not on_load:
         model.to(device)
     if tokenizer.pad_token is None:
