@@ -68,9 +68,9 @@ class LengthClass:
 def length_classes(head_dim: int, dtype: torch.dtype, max_seqlen: int) -> list[LengthClass]:
     """The launches that a pack needs: one, or two where a sentence is longer than `SHORT`.
 
-    The shapes are the largest that an H100's registers hold without spilling. float32 products do
-    not run on the matrix units (their rounding would be that of tf32) and, like wide heads, fill
-    the registers sooner: both take small tiles at every length.
+    Chosen by what an H100's registers hold (benchmarks/kernel_resources.py shows it), by no clock.
+    float32 products do not run on the matrix units (their rounding would be that of tf32) and, like
+    wide heads, fill the registers sooner: both take small tiles at every length.
     """
     if dtype == torch.float32:
         small = Tile(16, 16, 4, 1) if head_dim > 64 else Tile(32, 32, 4, 2)

@@ -1,0 +1,98 @@
+"""What only a CUDA device can show; the properties themselves are tested in the files beside."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unmask import kernels
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _triton():
+    pytest.importorskip("triton", reason="Triton is not installed")
+
+
+def draw(tokens, heads=8, kv_heads=2, head_dim=64, dtype=torch.bfloat16):
+    generator = torch.Generator("cuda").manual_seed(0)
+    return [
+        torch.randn(tokens, h, head_dim, generator=generator, device="cuda", dtype=dtype)
+        for h in (heads, kv_heads, kv_heads)
+    ]
+
+
+def offsets(lengths):
+    return torch.tensor([0, *lengths]).cumsum(0).int().cuda()
+
+
+def with_gradients(tensors, *call):
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    output = kernels.varlen_attention(*leaves, *call)
+    return [output.detach(), *torch.autograd.grad(output.square().sum(), leaves)]
+
+
+def test_the_dispatcher_takes_the_compiled_kernel(monkeypatch):
+    from unmask.kernels.interpreter import INTERPRETED
+
+    monkeypatch.setattr(kernels, "_attention_rectangles", None)
+    causal = torch.tensor([True, False], device="cuda")
+    out = kernels.varlen_attention(*draw(9), offsets([4, 5]), 5, causal, 0.1)
+    assert not INTERPRETED
+    assert out.isfinite().all()
+
+
+def test_float64_takes_the_path_that_knows_it():
+    causal = torch.tensor([True], device="cuda")
+    out = kernels.varlen_attention(*draw(9, dtype=torch.float64), offsets([9]), 9, causal, 0.1)
+    assert out.dtype == torch.float64
+
+
+def test_nothing_waits_for_the_device():
+    lengths = [70, 3, 25]
+    call = (offsets(lengths), 70, torch.tensor([True, False, True], device="cuda"), 0.1)
+    tensors = draw(sum(lengths))
+    with_gradients(tensors, *call)  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with_gradients(tensors, *call)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_thousands_of_sentences_give_the_bits_of_each_alone():
+    lengths = [1 + index * 7 % 90 for index in range(2000)]
+    flags = torch.arange(len(lengths), device="cuda") % 2 == 0
+    tensors = draw(sum(lengths))
+    packed = with_gradients(tensors, offsets(lengths), max(lengths), flags, 0.1)
+    start = 0
+    for index, length in enumerate(lengths):
+        rows = slice(start, start + length)
+        start += length
+        if index % 97:
+            continue
+        alone = with_gradients(
+            [x[rows] for x in tensors], offsets([length]), length, flags[index : index + 1], 0.1
+        )
+        for ours, expected in zip(packed, alone, strict=True):
+            assert torch.equal(ours[rows], expected), index
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_sentence_of_32k_tokens_equals_sdpa(causal):
+    length = 32 * 1024
+    tensors = draw(length, heads=2, kv_heads=1, dtype=torch.float32)
+    flags = torch.tensor([causal], device="cuda")
+    ours = with_gradients(tensors, offsets([length]), length, flags, 0.125)
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    q, k, v = (x.transpose(0, 1)[None] for x in leaves)
+    k, v = (x.expand(1, 2, -1, -1) for x in (k, v))
+    output = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=0.125)
+    output = output[0].transpose(0, 1)
+    theirs = [output.detach(), *torch.autograd.grad(output.square().sum(), leaves)]
+    for actual, expected in zip(ours, theirs, strict=True):
+        # Both sides round in float32, each within 5e-6 of the largest value.
+        assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
