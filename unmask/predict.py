@@ -76,7 +76,7 @@ def predict_texts(
 ) -> list[Prediction] | list[list[Prediction]]:
     """See `unmask.labeler.Labeler.predict`."""
     _check_settings(batch_size, threshold, on_truncation)
-    room = max_subtokens - encoder.num_special_tokens
+    room = max(max_subtokens - encoder.num_special_tokens, 1)
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
     sources = [_read(item) for item in ([inputs] if isinstance(inputs, str) else inputs)]
@@ -239,8 +239,8 @@ def _with_bar(batches: Sequence[int]) -> Iterable[int]:
 def _spans(source: _Input, table: np.ndarray, tags: Sequence[str]) -> list[Prediction]:
     if not source.words:
         return []
-    with np.errstate(divide="ignore"):
-        path = decode_iob2(np.log(table), tags)
+    # A probability may be 0 in float32; were all paths impossible, none would be the best.
+    path = decode_iob2(np.log(np.maximum(table, np.finfo(np.float32).tiny)), tags)
     found: list[Prediction] = []
     for span in spans_from_tags([tags[index] for index in path]):
         chosen = [table[word, path[word]] for word in range(span.start, span.end)]

@@ -84,7 +84,7 @@ class WordEncoder:
         """Encode a sentence; words that do not fit in `max_subtokens` are cut and counted.
 
         Raises:
-            ValueError: for a tag that `tag_ids` does not know.
+            ValueError: for a tag that `tag_ids` does not know, or no room for a single token.
         """
         unknown = next((tag for tag in sentence.tags if tag not in tag_ids), None)
         if unknown is not None:
@@ -103,6 +103,11 @@ class WordEncoder:
         self, sentence_id: str, words: Sequence[str], labels: Sequence[int], max_subtokens: int
     ) -> EncodedSentence:
         room = max_subtokens - self.num_special_tokens
+        if room < 1:
+            raise ValueError(
+                f"max_subtokens={max_subtokens} leaves no room for words beside the "
+                f"{self.num_special_tokens} special tokens of a sentence"
+            )
         token_ids, word_index, label_ids = list(self._before), [-1] * len(self._before), []
         label_ids.extend([IGNORED_LABEL] * len(self._before))
         num_kept = 0
@@ -111,7 +116,7 @@ class WordEncoder:
             if num_kept == 0:
                 # A first word that fills the room alone is shortened, not lost: its label is read
                 # at its first sub-token.
-                pieces = pieces[: max(room, 1)]
+                pieces = pieces[:room]
             if len(pieces) > room:
                 break
             room -= len(pieces)
