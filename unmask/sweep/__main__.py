@@ -115,6 +115,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs that share a forward pass; auto: as many as the memory holds (default: auto)",
     )
+    how.add_argument(
+        "--halving",
+        action="store_true",
+        help="weak configurations leave after a quarter and after half of the steps",
+    )
     how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
     how.add_argument(
         "--checkpoint-seconds",
@@ -215,6 +220,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         limit_train=arguments.limit_train,
         out=arguments.out or _default_out(arguments.model, arguments.task),
         fuse=_fuse(arguments.fuse),
+        halving=arguments.halving,
         test=arguments.test,
         device=arguments.device,
         checkpoint_seconds=arguments.checkpoint_seconds,

@@ -46,6 +46,8 @@ class SweepSettings:
     test: str = "chosen"
     """Whose test split is scored: `chosen` (the configuration chosen on validation, 0000, 1111
     and the encoders), `all` (the published analysis, which needs every configuration) or `none`."""
+    halving: bool = False
+    """Successive halving: weak configurations leave at rungs, see `unmask.sweep.halving`."""
     device: str | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between checkpoints; 0 writes one after every step."""

@@ -6,21 +6,19 @@ memory ran out between two of a stack's records.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Sequence
-
-import torch
 
 from unmask.backbones import LoadedBackbone
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Corpus
 from unmask.data.tags import tag_names
-from unmask.errors import is_out_of_memory
 from unmask.results.run import Run, RunResult
 from unmask.sweep.environment import peak_memory_bytes
 from unmask.sweep.estimate import bytes_in_words, estimate, free_memory
+from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
+from unmask.sweep.stack_loop import StackLoop
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress, delete_checkpoint
 from unmask.training.fit import fit
@@ -41,13 +39,11 @@ def train_missing(job: Job) -> None:
     if not missing:
         return
     train = encode_training_split(job.loaded, job.corpus, job.settings.recipe.max_subtokens)
-    width = _first_width(job, train, len(missing))
-    while missing := job.ledger.missing(job.runs):
-        stack = missing[:width]
-        if not _fits_in_memory(job, stack, train):
-            width = len(stack) // 2
-            job.console.print(f"warning: out of memory; runs per forward pass from here: {width}")
-            _free_cached_memory()
+    stacks = StackLoop(job, _first_width(job, train, len(missing)))
+    runs = job.runs
+    if job.settings.halving and not job.loaded.is_encoder:
+        runs = survivors(job, train, stacks)
+    stacks.work_off(lambda: job.ledger.missing(runs), lambda stack: _train_stack(job, stack, train))
 
 
 def encode_training_split(
@@ -73,26 +69,6 @@ def _first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) -
         f"{bytes_in_words(free)} are free"
     )
     return width
-
-
-def _fits_in_memory(job: Job, stack: Sequence[Run], train: Sequence[EncodedSentence]) -> bool:
-    """Train a stack; False when memory ran out and a smaller one is worth a try.
-
-    A function of its own because the tensors of the stack live as long as the exception.
-    """
-    try:
-        _train_stack(job, stack, train)
-    except Exception as error:
-        if len(stack) == 1 or not is_out_of_memory(error):
-            raise
-        return False
-    return True
-
-
-def _free_cached_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence]) -> None:

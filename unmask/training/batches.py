@@ -59,7 +59,11 @@ class Schedule:
     @property
     def num_microbatches(self) -> int:
         """Micro-batches of the whole run."""
-        epochs, steps = divmod(self.num_steps, self.steps_per_epoch)
+        return self.microbatches_in(self.num_steps)
+
+    def microbatches_in(self, num_steps: int) -> int:
+        """Micro-batches that the first `num_steps` optimizer steps take."""
+        epochs, steps = divmod(num_steps, self.steps_per_epoch)
         rest = min(steps * self.accumulation, self.microbatches_per_epoch)
         return epochs * self.microbatches_per_epoch + rest
 

@@ -35,20 +35,24 @@ class Trainee:
     recipe: Recipe
     sentences: Sequence[EncodedSentence]
     progress: Progress
+    stop_step: int | None = None
+    """Pause after this optimizer step; the schedule is that of the whole run all the same."""
     window_losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.schedule = Schedule.of(self.recipe, len(self.sentences))
+        steps = self.schedule.num_steps
+        self.end = self.schedule.microbatches_in(min(steps, self.stop_step or steps))
 
     @property
     def active(self) -> bool:
         """Is there something left to train?"""
-        done = self.progress.microbatches >= self.schedule.num_microbatches
+        done = self.progress.microbatches >= self.end
         return not done and not self.progress.diverged
 
     def batch(self, microbatch: int) -> list[EncodedSentence]:
         """The sentences of a micro-batch; none when the run is through or has diverged."""
-        if microbatch >= self.schedule.num_microbatches or self.progress.diverged:
+        if microbatch >= self.end or self.progress.diverged:
             return []
         return [self.sentences[index] for index in self.schedule.indices(microbatch, self.seed)]
 

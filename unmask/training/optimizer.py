@@ -35,7 +35,7 @@ class RunOptimizer:
         self.recipe = recipe
         self.num_steps = num_steps
         self.views = {name: nn.Parameter(p.detach()[run]) for name, p in stacked.items()}
-        self.optimizer = _build(list(self.views.values()), recipe)
+        self.optimizer = build_optimizer(list(self.views.values()), recipe)
 
     def step(self, index: int) -> float:
         """Clip, update and clear this run's gradients; `index` counts steps from 0.
@@ -101,7 +101,8 @@ def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer that a recipe names, over the given tensors."""
     settings: dict[str, Any] = {
         "lr": recipe.learning_rate,
         "betas": (recipe.beta1, recipe.beta2),

@@ -1,0 +1,120 @@
+"""Successive halving: weak configurations leave early, and their room goes to the others.
+
+All runs are trained to a quarter of their steps and scored on validation; the better half of the
+configurations (by the mean over seeds) goes on to half of the steps, and the better half of
+those to the end. The learning rate follows the schedule of the whole run throughout, so what
+finishes is exactly what it would have been without halving. All causal and all open always
+finish: every gain is told against them. What left keeps its checkpoint, and the same sweep
+without --halving takes it up again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from unmask.data.alignment import EncodedSentence
+from unmask.results.groups import is_fully_causal, is_fully_open
+from unmask.results.run import Run
+from unmask.sweep.job import Job
+from unmask.sweep.stack_loop import StackLoop
+from unmask.training.batches import Schedule
+from unmask.training.checkpoint import Progress
+from unmask.training.fit import fit
+from unmask.training.module import Trainee
+
+RUNGS = (0.25, 0.5)
+"""Shares of a run's steps at which the weaker half leaves."""
+
+
+def survivors(job: Job, train: Sequence[EncodedSentence], stacks: StackLoop) -> list[Run]:
+    """Train to each rung, and return the runs of the configurations that are left."""
+    scores = RungScores(job.settings.out / "rungs.jsonl")
+    num_steps = Schedule.of(job.settings.recipe, len(train)).num_steps
+    runs = job.runs
+    for share in RUNGS:
+        step = max(1, int(share * num_steps))
+        stacks.work_off(
+            lambda runs=runs, step=step: scores.missing(runs, step),
+            lambda stack, step=step: _train_to(job, stack, train, step, scores),
+        )
+        kept = better_half(runs, scores.at(step))
+        left = sorted({run.config for run in runs} - kept)
+        job.console.print(f"step {step}: {', '.join(left) or 'no configuration'} left")
+        runs = [run for run in runs if run.config in kept]
+    return runs
+
+
+def better_half(runs: Sequence[Run], scores: dict[str, float]) -> set[str]:
+    """The configurations that go on: the better half, rounded up, and the two baselines.
+
+    Args:
+        runs: what was trained to this rung.
+        scores: validation F1 by run id.
+    """
+    by_config: dict[str, list[float]] = {}
+    for run in runs:
+        by_config.setdefault(run.config, []).append(scores[run.id])
+    ranked = sorted(by_config, key=lambda config: -fmean(by_config[config]))
+    kept = set(ranked[: math.ceil(len(ranked) / 2)])
+    return kept | {code for code in ranked if is_fully_causal(code) or is_fully_open(code)}
+
+
+class RungScores:
+    """Validation F1 of runs under way, one JSON line each; a torn line is scored again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def at(self, step: int) -> dict[str, float]:
+        """F1 by run id at one step."""
+        found: dict[str, float] = {}
+        if not self.path.exists():
+            return found
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if record["step"] == step:
+                found[record["run_id"]] = record["validation_f1"]
+        return found
+
+    def missing(self, runs: Sequence[Run], step: int) -> list[Run]:
+        """Those of `runs` that have no score at `step`."""
+        known = self.at(step)
+        return [run for run in runs if run.id not in known]
+
+    def append(self, run: Run, step: int, validation_f1: float) -> None:
+        """Write one score and sync."""
+        record = {
+            "run_id": run.id,
+            "name": run.name,
+            "step": step,
+            "validation_f1": validation_f1,
+        }
+        with self.path.open("ab") as file:
+            # A newline first: whatever a kill left of the last line ends there.
+            file.write(f"\n{json.dumps(record)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _train_to(
+    job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence], step: int, scores: RungScores
+) -> None:
+    with job.model(runs) as model:
+        trainees = [
+            Trainee(run.name, run.seed, run.recipe, train, Progress(run.id), stop_step=step)
+            for run in runs
+        ]
+        folders = [job.folder(run) for run in runs]
+        fit(model, trainees, folders, checkpoint_seconds=job.settings.checkpoint_seconds)
+        for run, trainee, result in zip(
+            runs, trainees, job.score(model, job.corpus.validation), strict=True
+        ):
+            scores.append(run, step, 0.0 if trainee.progress.diverged else result["f1"])

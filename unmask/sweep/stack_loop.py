@@ -1,0 +1,59 @@
+"""Work off runs in stacks that share a forward pass, with fewer at a time when memory runs out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+
+import torch
+
+from unmask.errors import is_out_of_memory
+from unmask.results.run import Run
+from unmask.sweep.job import Job
+
+
+class StackLoop:
+    """Remembers how many runs fit; one halving instead of a crash when the estimate was wrong."""
+
+    def __init__(self, job: Job, width: int) -> None:
+        self.job = job
+        self.width = width
+
+    def work_off(
+        self, pending: Callable[[], Sequence[Run]], work: Callable[[Sequence[Run]], None]
+    ) -> None:
+        """Call `work` on stacks of what is pending until nothing is.
+
+        Args:
+            pending: what is still to be done; asked again before every stack, so that nothing is
+                done twice, also when memory ran out in the middle of one.
+            work: does a stack, and takes its runs off what is pending.
+        """
+        while runs := pending():
+            stack = runs[: self.width]
+            if not _fits_in_memory(stack, work):
+                self.width = len(stack) // 2
+                self.job.console.print(
+                    f"warning: out of memory; runs per forward pass from here: {self.width}"
+                )
+                _free_cached_memory()
+
+
+def _fits_in_memory(stack: Sequence[Run], work: Callable[[Sequence[Run]], None]) -> bool:
+    """Do a stack; False when memory ran out and a smaller one is worth a try.
+
+    A function of its own because the tensors of the stack live as long as the exception.
+    """
+    try:
+        work(stack)
+    except Exception as error:
+        if len(stack) == 1 or not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _free_cached_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
