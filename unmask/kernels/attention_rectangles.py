@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unmask.kernels.rotary import rotate
 
-SMALLEST_BIN = 32
+SMALLEST_BIN = 16
 """Sentences up to this length share a bin: below it a launch costs more than the padding."""
 
 
