@@ -27,7 +27,7 @@ def test_the_temperature_that_made_the_data_is_found(temperature):
 
 def test_calibration_lowers_both_losses_of_an_overconfident_labeler():
     probabilities, right = drawn_words(3.0)
-    found = fit_temperature(probabilities.split(100), list(np.array(right).reshape(-1, 100)))
+    found = fit_temperature(probabilities.split(100), np.array(right).reshape(-1, 100).tolist())
     assert found.nll[1] < found.nll[0]
     assert found.ece[1] < 0.02 < found.ece[0]
 

@@ -83,6 +83,12 @@ def test_an_input_that_is_no_text_is_refused(labeler):
         labeler.predict(["a", 3])
 
 
+@pytest.mark.parametrize("item", ["ab \ud800", ["ab", "\ud800"]])
+def test_half_a_surrogate_pair_is_refused(labeler, item):
+    with pytest.raises(ValueError, match="half a surrogate pair, .* at character 3"):
+        labeler.predict([item])
+
+
 def test_long_input_is_read_in_windows_refused_or_cut_as_asked(random_labeler):
     labeler = random_labeler(max_subtokens=16)
     long = " ".join([TEXT] * 4)

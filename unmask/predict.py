@@ -145,6 +145,7 @@ def _check_settings(batch_size: int, threshold: float | None, on_truncation: str
 
 def _read(item: str | Sequence[str]) -> _Input:
     if isinstance(item, str):
+        _check_unicode(item)
         pieces = split_words(item)
         words = tuple(item[start:end] for start, end in pieces)
         return _Input(item, words, tuple(start for start, _ in pieces), were_words=False)
@@ -154,11 +155,22 @@ def _read(item: str | Sequence[str]) -> _Input:
     odd = next((word for word in words if not isinstance(word, str) or not word.strip()), None)
     if odd is not None:
         raise ValueError(f"a list of words holds {odd!r}; every word must be a non-empty string")
+    _check_unicode(" ".join(words))
     starts, position = [], 0
     for word in words:
         starts.append(position)
         position += len(word) + 1
     return _Input(" ".join(words), words, tuple(starts), were_words=True)
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds half a surrogate pair, {text[error.start]!r} at character "
+            f"{error.start}, which is no character; mend what decoded it"
+        ) from None
 
 
 def _windows(
