@@ -16,8 +16,11 @@ def draw(dtype=torch.float64):
 
 
 def assert_equals_reference(qkv, causal, window=None, atol=1e-12):
-    arguments = CU_SEQLENS.clone(), max(LENGTHS), torch.tensor(causal), 0.5, window
-    actual, expected = varlen_attention(*qkv, *arguments), reference(*qkv, *arguments)
+    q, k, v = qkv
+    actual, expected = (
+        attention(q, k, v, CU_SEQLENS.clone(), max(LENGTHS), torch.tensor(causal), 0.5, window)
+        for attention in (varlen_attention, reference)
+    )
     torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
     weight = torch.randn_like(actual)
     ours = torch.autograd.grad((actual * weight).sum(), qkv)
