@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from unmask.merging import load_merged
 
 TEXT = "Velmora , a river in the north , froze early"
 
-ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
+ROUNDING: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 """Folding adds float32 matrices that were multiplied apart before; wrong weights differ by 1."""
 
 

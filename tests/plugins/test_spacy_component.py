@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import spacy
 from spacy.tokens import Span
@@ -102,5 +104,6 @@ def test_a_pipeline_without_a_model_or_with_a_wrong_one_is_refused():
 def test_a_pipeline_is_saved_and_loaded_with_its_settings(folder, tmp_path):
     pipeline(folder, threshold=0.4).to_disk(tmp_path / "nlp")
     again = spacy.load(tmp_path / "nlp")
-    assert again.get_pipe("unmask").threshold == 0.4
+    component: Any = again.get_pipe("unmask")
+    assert component.threshold == 0.4
     assert found(again(TEXT).ents) == found(pipeline(folder, threshold=0.4)(TEXT).ents)
