@@ -274,7 +274,7 @@ class InstructUIE(System):
 
         types = "|".join(regex.escape(label) for label in query.labels)
         item = rf"(?:{types}): [^;\s][^;\n]*"
-        return Grammar(rf" (?:None|{item}(?:; {item})*)", ("", "None"))
+        return Grammar(rf" ?(?:None|{item}(?:; {item})*)", ("", "None"))
 
 
 def _trigger(item: Item) -> tuple[str, str | None]:

@@ -17,6 +17,7 @@ from unmask.instruct.grounding import NEXT, ground_tags
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.parsing import Parsed
 from unmask.instruct.prompts import Query
+from unmask.recipe import Recipe
 
 MODES = ("paper", "official")
 COLLISIONS = ("keep", "drop", "raise")
@@ -102,6 +103,10 @@ class System(ABC):
     def packing(self) -> str:
         """How training texts share a row, a key of `packing.PACKINGS`."""
         return "separate"
+
+    def schedule_length(self, num_texts: int, recipe: Recipe, num_steps: int) -> int:
+        """Optimizer steps after which the learning rate would reach zero."""
+        return num_steps
 
     def in_loss(self, query: Query) -> tuple[bool, ...]:
         """For each segment of a training query whether it is trained on."""

@@ -224,11 +224,11 @@ class UniNER(System):
         import regex
 
         if self.variant != "all-in-one":
-            return Grammar(rf" {JSON_LIST}", ("", "]", '"]'))
+            return Grammar(rf" ?{JSON_LIST}", ("", "]", '"]'))
         pairs = ", ".join(
             rf"{regex.escape(json.dumps(name))}: {JSON_LIST}" for name in query.labels
         )
-        return Grammar(rf" \{{{pairs}\}}", ("", "}", "]}", '"]}'))
+        return Grammar(rf" ?\{{{pairs}\}}", ("", "}", "]}", '"]}'))
 
 
 def conversation_segments(

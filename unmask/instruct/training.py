@@ -1,0 +1,195 @@
+"""Fine-tuning of a causal language model on queries, with LoRA on the projections of a recipe.
+
+The model is stock transformers and the adapter PEFT's, so anyone can load the result. The loss is
+the mean over the trained tokens of a micro-batch; accumulation does not cross epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from unmask.backbones import LoadedBackbone
+from unmask.instruct.encoding import IGNORED, EncodedQuery, encode_training
+from unmask.instruct.packing import PACKINGS, Row, batch_rows
+from unmask.instruct.prompts import Query
+from unmask.instruct.system import System
+from unmask.recipe import Recipe
+from unmask.training.optimizer import build_optimizer, learning_rate
+
+SECONDS_BETWEEN_LINES = 20.0
+SUMMARY_FILE = "tuning.json"
+
+
+@dataclass(frozen=True)
+class TuningSummary:
+    """What came of a fine-tuning. Losses are one per optimizer step."""
+
+    losses: list[float]
+    seconds: float
+    num_tokens: int
+    num_trained_tokens: int
+    num_rows: int
+    num_lost_words: int
+    num_lost_answers: int
+    diverged: bool = False
+
+
+def encode_queries(
+    queries: Sequence[Query], system: System, tokenizer: Any, max_length: int
+) -> list[EncodedQuery]:
+    """Training texts of all queries.
+
+    Raises:
+        ValueError: when there is nothing to train on.
+    """
+    texts = [
+        encode_training(query, system.in_loss(query), tokenizer, max_length) for query in queries
+    ]
+    if not any(label != IGNORED for text in texts for label in text.label_ids):
+        raise ValueError(f"{len(texts)} queries hold no answer to train on; build them for train")
+    return texts
+
+
+def add_adapter(loaded: LoadedBackbone, recipe: Recipe, seed: int) -> Any:
+    """The backbone with a fresh LoRA adapter, drawn by `seed`; only the adapter is trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=list(recipe.lora_targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    model = get_peft_model(loaded.model, config)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
+
+
+def tune(
+    model: Any,
+    texts: Sequence[EncodedQuery],
+    system: System,
+    recipe: Recipe,
+    seed: int,
+    pad_id: int,
+    console: Console | None = None,
+) -> TuningSummary:
+    """Train the adapter of `model` (see `add_adapter`) in place.
+
+    `recipe.max_subtokens` is the length of a row, `recipe.batch_size` counts rows. A loss that is
+    not finite ends the training.
+    """
+    order = random.Random(f"{seed}/order")
+    shuffled = list(texts)
+    order.shuffle(shuffled)
+    rows = PACKINGS[system.packing()](shuffled, recipe.max_subtokens)
+    steps_per_epoch = -(-len(rows) // (recipe.batch_size * recipe.accumulation))
+    num_steps = recipe.max_steps or steps_per_epoch * recipe.epochs
+    schedule = system.schedule_length(len(texts), recipe, num_steps)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(parameters, recipe)
+    torch.manual_seed(seed)
+    model.train()
+    losses: list[float] = []
+    started = last_line = time.monotonic()
+    while len(losses) < num_steps:
+        order.shuffle(rows)
+        for step_rows in _chunks(rows, recipe.batch_size * recipe.accumulation):
+            if len(losses) == num_steps:
+                break
+            loss = _backward(model, _chunks(step_rows, recipe.batch_size), pad_id)
+            losses.append(loss)
+            if loss != loss or loss == float("inf"):
+                return _summary(losses, started, rows, texts, diverged=True)
+            nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, len(losses) - 1, schedule)
+            optimizer.step()
+            optimizer.zero_grad()
+            if console and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                console.print(f"step {len(losses)}/{num_steps}, loss {loss:.4f}", highlight=False)
+    model.eval()
+    return _summary(losses, started, rows, texts)
+
+
+def save_tuned(model: Any, folder: Path, summary: TuningSummary) -> None:
+    """The adapter in PEFT's format; the summary last, as the sign that all is there."""
+    model.save_pretrained(folder)
+    (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary)), encoding="utf-8")
+
+
+def load_tuned(loaded: LoadedBackbone, folder: Path) -> Any:
+    """The backbone with a saved adapter, ready to generate.
+
+    Raises:
+        FileNotFoundError: when the folder holds no finished adapter.
+    """
+    from peft import PeftModel
+
+    read_summary(folder)
+    return PeftModel.from_pretrained(loaded.model, str(folder)).eval()
+
+
+def read_summary(folder: Path) -> TuningSummary:
+    """What `save_tuned` wrote.
+
+    Raises:
+        FileNotFoundError: when the folder holds no finished adapter.
+    """
+    path = folder / SUMMARY_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no finished adapter: run `unmask instruct train`")
+    return TuningSummary(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _backward(model: Any, micro_batches: Sequence[Sequence[Row]], pad_id: int) -> float:
+    """Mean loss over micro-batches, with its gradient left on the parameters."""
+    total = 0.0
+    for rows in micro_batches:
+        batch = batch_rows(rows, pad_id)
+        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        if not (inputs["labels"][:, 1:] != IGNORED).any():
+            continue
+        loss = model(**inputs, use_cache=False).loss / len(micro_batches)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _summary(
+    losses: list[float],
+    started: float,
+    rows: Sequence[Row],
+    texts: Sequence[EncodedQuery],
+    diverged: bool = False,
+) -> TuningSummary:
+    return TuningSummary(
+        losses,
+        time.monotonic() - started,
+        sum(len(row.token_ids) for row in rows),
+        sum(label != IGNORED for row in rows for label in row.label_ids),
+        len(rows),
+        sum(text.num_lost_words for text in texts),
+        sum(text.num_lost_answers for text in texts),
+        diverged,
+    )
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Any]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
