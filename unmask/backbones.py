@@ -150,7 +150,7 @@ def find_weights(name: str) -> Weights:
     known = BACKBONES.get(name)
     if known is None:
         folder = Path(name).expanduser()
-        if folder.is_dir():
+        if name and folder.is_dir():
             return _weights_in_folder(folder)
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise ValueError(

@@ -152,9 +152,9 @@ def _read(item: str | Sequence[str]) -> _Input:
     if not isinstance(item, Iterable):
         raise ValueError(f"input {item!r} is neither a text nor a list of words")
     words = tuple(item)
-    odd = next((word for word in words if not isinstance(word, str) or not word.strip()), None)
-    if odd is not None:
-        raise ValueError(f"a list of words holds {odd!r}; every word must be a non-empty string")
+    odd = [word for word in words if not isinstance(word, str) or not word.strip()]
+    if odd:
+        raise ValueError(f"a list of words holds {odd[0]!r}; every word must be a non-empty string")
     _check_unicode(" ".join(words))
     starts, position = [], 0
     for word in words:
