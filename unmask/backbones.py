@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -29,6 +28,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from unmask.quantization import bitsandbytes_config, quantize_linears, settle_residence
 from unmask.recipe import COMPUTE_DTYPES
 
 ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
@@ -176,6 +176,7 @@ def load_backbone(
     dtype: str = "bfloat16",
     quantization: str | None = None,
     device: str | None = None,
+    resident: bool | None = None,
 ) -> LoadedBackbone:
     """Load and freeze a backbone.
 
@@ -184,12 +185,14 @@ def load_backbone(
         dtype: dtype of the computation, and of weights that are not quantised.
         quantization: "nf4" (4-bit NormalFloat, double quantisation, bitsandbytes) or None.
         device: "cpu", "cuda", ...; None takes a CUDA device where there is one.
+        resident: keep quantised weights written out in `dtype`, the same numbers and faster;
+            None: where they take at most half of the free memory. The notes say what was chosen.
 
     Raises:
         ValueError: for an unknown name, dtype or quantization.
         FileNotFoundError: when the weights cannot be had.
     """
-    return _load(AutoModel, name, dtype, quantization, device)
+    return _load(AutoModel, name, dtype, quantization, device, resident)
 
 
 def load_causal_lm(
@@ -197,17 +200,23 @@ def load_causal_lm(
     dtype: str = "bfloat16",
     quantization: str | None = None,
     device: str | None = None,
+    resident: bool | None = None,
 ) -> LoadedBackbone:
     """As `load_backbone`, with the head that predicts the next token, which stays unquantised.
 
     Raises:
         ValueError: for an encoder, which cannot generate, and as `load_backbone`.
     """
-    return _load(AutoModelForCausalLM, name, dtype, quantization, device)
+    return _load(AutoModelForCausalLM, name, dtype, quantization, device, resident)
 
 
 def _load(
-    auto_class: Any, name: str, dtype: str, quantization: str | None, device: str | None
+    auto_class: Any,
+    name: str,
+    dtype: str,
+    quantization: str | None,
+    device: str | None,
+    resident: bool | None,
 ) -> LoadedBackbone:
     compute_dtype = torch_dtype(dtype)
     if quantization not in (None, "nf4"):
@@ -228,7 +237,7 @@ def _load(
         notes.append("dropout on attention weights is off; the encoder's other dropout stays")
     on_load = quantization is not None and device.startswith("cuda")
     if on_load:
-        extra["quantization_config"] = _bitsandbytes_config(compute_dtype)
+        extra["quantization_config"] = bitsandbytes_config(compute_dtype)
         extra["device_map"] = device
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(weights.path, **source)
@@ -241,6 +250,8 @@ def _load(
         quantize_linears(model.base_model, compute_dtype)
     if not on_load:
         model.to(device)
+    if quantization is not None:
+        notes.append(settle_residence(model, compute_dtype, resident))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedBackbone(
@@ -263,29 +274,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(weights.path, revision=weights.revision, **source)
 
 
-def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
-    """Replace every linear layer by bitsandbytes' NF4 layer with double quantisation."""
-    from bitsandbytes.nn.modules import Linear4bit, Params4bit
-
-    for name, module in list(model.named_modules()):
-        if type(module) is not nn.Linear:
-            continue
-        replacement = Linear4bit(
-            module.in_features,
-            module.out_features,
-            bias=module.bias is not None,
-            compute_dtype=compute_dtype,
-            compress_statistics=True,
-            quant_type="nf4",
-        )
-        settings: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
-        replacement.weight = Params4bit(module.weight.data, requires_grad=False, **settings)
-        if module.bias is not None:
-            replacement.bias = module.bias
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, replacement.to(module.weight.device))
-
-
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars and no list of the pooler weights that a labeler does not use."""
@@ -297,17 +285,6 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
-
-
-def _bitsandbytes_config(compute_dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute_dtype,
-    )
 
 
 def _weights_in_folder(folder: Path) -> Weights:

@@ -51,8 +51,8 @@ def test_rotary_embedding_is_that_of_transformers_from_zero_in_every_sentence(im
     q, k, v = draw(49, 4, 2, 2, head_dim=6)
     cos, sin = tables(64, 6)
     positions = torch.cat([torch.arange(n) for n in lengths])
-    full = [torch.cat([table, table], dim=1)[positions][None] for table in (cos, sin)]
-    rotated = apply_rotary_pos_emb(q.transpose(0, 1)[None], k.transpose(0, 1)[None], *full)
+    c, s = (torch.cat([table, table], dim=1)[positions][None] for table in (cos, sin))
+    rotated = apply_rotary_pos_emb(q.transpose(0, 1)[None], k.transpose(0, 1)[None], c, s)
     expected = implementation(
         *(x[0].transpose(0, 1) for x in rotated), v, cu_seqlens, 40, causal, 0.4
     )

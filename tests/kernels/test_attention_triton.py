@@ -172,14 +172,13 @@ def test_a_sentence_alone_and_in_any_pack_gives_the_same_bits(triton_device, dty
             assert torch.equal(ours, expected), (name, index)
 
 
-def test_sentences_beyond_the_first_block_of_the_search_are_found(triton_device):
-    from unmask.kernels.attention_tiles import SEARCH_BLOCK
+def test_sentences_beyond_the_first_block_of_the_search_are_found(triton_device, monkeypatch):
+    from unmask.kernels import attention_forward
 
-    lengths = [0] * (SEARCH_BLOCK + 20)
-    for place, length in ((0, 5), (SEARCH_BLOCK - 1, 3), (SEARCH_BLOCK, 8), (SEARCH_BLOCK + 18, 2)):
-        lengths[place] = length
-    flags = [index % 2 == 0 for index in range(len(lengths))]
-    check(Case(tuple(lengths), tuple(flags)), torch.float32, triton_device)
+    monkeypatch.setattr(attention_forward, "SEARCH_BLOCK", 8)
+    lengths = (5, 0, 0, 0, 0, 0, 0, 3, 8, 0, 2)
+    flags = tuple(index % 2 == 0 for index in range(len(lengths)))
+    check(Case(lengths, flags), torch.float32, triton_device)
 
 
 @pytest.mark.parametrize("dtype", CAPS, ids=str)

@@ -19,10 +19,11 @@ def _triton():
 
 def draw(tokens, heads=8, kv_heads=2, head_dim=64, dtype=torch.bfloat16):
     generator = torch.Generator("cuda").manual_seed(0)
-    return [
+    query, key, value = (
         torch.randn(tokens, h, head_dim, generator=generator, device="cuda", dtype=dtype)
         for h in (heads, kv_heads, kv_heads)
-    ]
+    )
+    return query, key, value
 
 
 def offsets(lengths):

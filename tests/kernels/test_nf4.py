@@ -23,6 +23,7 @@ def quantized(shape, dtype, double, device="cpu"):
     )
     arguments = {"packed": packed, "absmax": state.absmax, "shape": shape, "dtype": dtype}
     if double:
+        assert state.state2 is not None
         arguments |= {
             "absmax_levels": state.state2.code,
             "absmax_scale": state.state2.absmax,

@@ -1,0 +1,130 @@
+"""Linear layers in 4 bits, and the same layers with their 4-bit weights written out again.
+
+bitsandbytes writes the weights of a 4-bit layer out anew in every pass, forward and backward.
+Where memory allows they can stay written out ("resident"): the numbers are the same, rounded to
+sixteen levels a block, and no step pays for them again. 4 bits then save no memory, and results
+stay those of a quantised backbone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.quantizers.base import HfQuantizer
+
+from unmask.kernels import dequantize_nf4
+
+SHARE_OF_FREE_MEMORY = 0.5
+"""What resident weights may take of it: activations, adapters and the optimizer need the rest."""
+
+
+def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
+    """Replace every linear layer by bitsandbytes' NF4 layer with double quantisation."""
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
+
+    for name, module in list(model.named_modules()):
+        if type(module) is not nn.Linear:
+            continue
+        replacement = Linear4bit(
+            module.in_features,
+            module.out_features,
+            bias=module.bias is not None,
+            compute_dtype=compute_dtype,
+            compress_statistics=True,
+            quant_type="nf4",
+        )
+        settings: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
+        replacement.weight = Params4bit(module.weight.data, requires_grad=False, **settings)
+        if module.bias is not None:
+            replacement.bias = module.bias
+        _replace(model, name, replacement.to(module.weight.device))
+
+
+def make_resident(model: nn.Module, compute_dtype: torch.dtype) -> None:
+    """Replace every NF4 layer by a plain linear layer with the numbers that it computed with."""
+    for name, module in _quantized_linears(model):
+        state = module.weight.quant_state
+        double: dict[str, Any] = {}
+        if state.nested:
+            double = {
+                "absmax_levels": state.state2.code,
+                "absmax_scale": state.state2.absmax,
+                "absmax_offset": state.offset,
+                "absmax_block_size": state.state2.blocksize,
+            }
+        weight = dequantize_nf4(
+            module.weight.data, state.absmax, tuple(state.shape), state.dtype, state.blocksize,
+            **double,
+        ).to(compute_dtype)  # fmt: skip
+        has_bias = module.bias is not None
+        plain = nn.Linear(module.in_features, module.out_features, has_bias, device="meta")
+        plain.weight = nn.Parameter(weight, requires_grad=False)
+        if has_bias:
+            plain.bias = nn.Parameter(module.bias.data.to(compute_dtype), requires_grad=False)
+        _replace(model, name, plain.train(module.training))
+    quantizer = getattr(model, "hf_quantizer", None)
+    if isinstance(quantizer, HfQuantizer):
+        quantizer.remove_quantization_config(model)
+
+
+def settle_residence(
+    model: PreTrainedModel, compute_dtype: torch.dtype, resident: bool | None
+) -> str:
+    """Write the 4-bit weights out for good where asked, or where there is memory for it.
+
+    Args:
+        model: with NF4 layers, on its device.
+        compute_dtype: dtype of the resident weights.
+        resident: None: when they take at most half of the free memory.
+
+    Returns:
+        What was done and why, in words.
+    """
+    linears = _quantized_linears(model)
+    weights = sum(module.in_features * module.out_features for _, module in linears)
+    needed = weights * compute_dtype.itemsize
+    free = _free_memory(model.device)
+    name = str(compute_dtype).removeprefix("torch.")
+    sizes = f"{needed / 2**30:.1f} GiB in {name}, {free / 2**30:.1f} GiB free"
+    reason = "as asked"
+    if resident is None:
+        resident = needed <= SHARE_OF_FREE_MEMORY * free
+        reason = "memory allows it" if resident else "memory is short"
+    if not resident:
+        return f"NF4 weights are written out anew in every pass: {reason} ({sizes})"
+    make_resident(model, compute_dtype)
+    return f"NF4 weights stay written out, the same numbers: {reason} ({sizes})"
+
+
+def bitsandbytes_config(compute_dtype: torch.dtype) -> Any:
+    """The same format for transformers to quantise to while it loads."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def _quantized_linears(model: nn.Module) -> list[tuple[str, Any]]:
+    from bitsandbytes.nn.modules import Linear4bit
+
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, Linear4bit)]
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
