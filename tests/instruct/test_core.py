@@ -33,6 +33,7 @@ ITEMS = (
     Event("die"),
     Category("politics"),
     Answer("in 2003", "When?"),
+    Answer("2003", "When?", ("2003", "2004")),
 )
 
 

@@ -60,10 +60,14 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to a question about the text."""
+    """An answer to a question about the text; empty when the text does not say.
+
+    `choices` are what it is chosen from, where a question comes with such.
+    """
 
     text: str
     question: str = ""
+    choices: tuple[str, ...] = field(default=(), compare=False)
 
 
 Item = Entity | Relation | Event | Category | Answer
@@ -147,4 +151,6 @@ def item_from_dict(values: dict[str, Any]) -> Item:
         raise ValueError(f"unknown kind of item {kind!r}; known are {', '.join(KINDS)}")
     if kind == "event":
         fields["arguments"] = tuple(Argument(**one) for one in fields.get("arguments", ()))
+    if kind == "answer":
+        fields["choices"] = tuple(fields.get("choices", ()))
     return KINDS[kind](**fields)
