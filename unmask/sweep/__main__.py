@@ -15,6 +15,7 @@ from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unmask.results.report import render_table
     from unmask.sweep.plan import SweepSettings
 
 PROGRAM = "python -m unmask.sweep"
@@ -42,14 +43,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="decoder: short name, hub id or folder (default: %(default)s)",
+        help="decoder, or several with commas: short name, hub id, folder (default: %(default)s)",
     )
     what.add_argument(
         "-t",
         "--task",
         default=DEFAULT_TASK,
         metavar="NAME",
-        help="task, or any name for your own files in --data-dir (default: %(default)s)",
+        help="task, or several with commas, or any name for your own files in --data-dir "
+        "(default: %(default)s)",
     )
     what.add_argument(
         "--configs",
@@ -174,28 +176,48 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
     from rich.console import Console
 
-    from unmask.sweep.execute import execute, load_corpus
+    from unmask.sweep.execute import execute, load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
 
     # No markup: what is in [brackets] comes from data. No wrapping: a note is one line.
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
-    settings = settings_from(arguments, console)
-    corpus = load_corpus(settings)
-    for note in corpus.notes:
-        console.print(f"note: {note}")
-    console.print("recipe: " + ", ".join(f"{k}={v}" for k, v in settings.recipe.to_dict().items()))
-    if arguments.dry_run:
-        from unmask.sweep.dry_run import describe
 
-        for line in describe(settings, corpus):
-            print(line)
-        return
-    from unmask.results.report import render_table
+    sweeps = [settings_from(one, console) for one in one_by_one(arguments)]
+    # All corpora first: a missing file is to be known before hours of training.
+    corpora = [load_corpus(settings) for settings in sweeps]
+    for settings, corpus in zip(sweeps, corpora, strict=True):
+        for note in corpus.notes:
+            console.print(f"note: {note}")
+        recipe = ", ".join(f"{name}={value}" for name, value in settings.recipe.to_dict().items())
+        console.print(f"recipe: {recipe}")
+        if arguments.dry_run:
+            from unmask.sweep.dry_run import describe
 
-    ledger = execute(settings, corpus, console)
-    Console().print(render_table(ledger.results()))
-    for path in write_outputs(ledger, settings.out):
-        print(path)
+            for line in describe(settings, corpus):
+                print(line)
+        else:
+            execute(settings, corpus, console)
+    if not arguments.dry_run:
+        ledger = open_ledger(sweeps[0])
+        Console().print(render_table(ledger.results()))
+        for path in write_outputs(ledger, sweeps[0].out):
+            print(path)
+
+
+def one_by_one(arguments: argparse.Namespace) -> list[argparse.Namespace]:
+    """The flags of every pair of a model and a task; they share a folder, so one report.
+
+    With several tasks each reads the folder of its name in --data-dir.
+    """
+    models, tasks = (_names(text) for text in (arguments.model, arguments.task))
+    out = arguments.out or _default_out(models, tasks)
+    folder = arguments.data_dir
+    pairs = []
+    for task in tasks:
+        data_dir = folder / task if folder is not None and len(tasks) > 1 else folder
+        changed = {"task": task, "out": out, "data_dir": data_dir}
+        pairs += [argparse.Namespace(**{**vars(arguments), **changed, "model": m}) for m in models]
+    return pairs
 
 
 def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSettings:
@@ -218,7 +240,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         validation_from=arguments.validation_from,
         column=arguments.column,
         limit_train=arguments.limit_train,
-        out=arguments.out or _default_out(arguments.model, arguments.task),
+        out=arguments.out,
         fuse=_fuse(arguments.fuse),
         halving=arguments.halving,
         test=arguments.test,
@@ -229,9 +251,16 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
     return replace(settings, baselines=_baselines(arguments, console))
 
 
-def _default_out(model: str, task: str) -> Path:
-    name = Path(model).resolve().name if Path(model).is_dir() else model.replace("/", "--")
-    return Path("results") / f"{name}-{task}"
+def _default_out(models: Sequence[str], tasks: Sequence[str]) -> Path:
+    names = [
+        Path(model).resolve().name if Path(model).is_dir() else model.replace("/", "--")
+        for model in models
+    ]
+    return Path("results") / f"{'+'.join(names)}-{'+'.join(tasks)}"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] or [text]
 
 
 def _baselines(arguments: argparse.Namespace, console: Console) -> tuple[str, ...]:
