@@ -15,7 +15,6 @@ from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.results.report import render_table
     from unmask.sweep.plan import SweepSettings
 
 PROGRAM = "python -m unmask.sweep"
@@ -176,6 +175,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
     from rich.console import Console
 
+    from unmask.results.report import render_table
     from unmask.sweep.execute import execute, load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
 
