@@ -156,7 +156,7 @@ def test_an_encoder_comes_back_and_peft_reads_it(tmp_path):
 def test_what_is_written_holds_no_pickle_and_no_base_weights(folder):
     names = {path.name for path in folder.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "unmask_config.json"} <= names
-    assert all(name.endswith((".json", ".safetensors", ".txt", ".jinja")) for name in names)
+    assert all(name.endswith((".json", ".safetensors", ".txt", ".jinja", ".md")) for name in names)
     tensors = load_file(folder / ADAPTER_FILE)
     assert all(".lora_" in name or ".score." in name for name in tensors)
 

@@ -23,6 +23,7 @@ from unmask.data.sentence import Sentence
 from unmask.formats import check_format, convert
 from unmask.merging import merged_linear, write_merged
 from unmask.predict import predict_texts
+from unmask.sharing import push
 
 if TYPE_CHECKING:
     from unmask.backbones import LoadedBackbone
@@ -48,6 +49,8 @@ class Labeler(nn.Module, ABC):
     temperature: float = 1.0
     """Logits are divided by this before the softmax in `predict`; see `calibrate`."""
     is_merged: bool = False
+    loaded_from: Path | None = None
+    """The folder of a saved labeler."""
 
     def predict(
         self,
@@ -166,6 +169,17 @@ class Labeler(nn.Module, ABC):
         """
         self._require_single_run("merge_and_save()")
         write_merged(self, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Add labeler",
+    ) -> str:
+        """Upload adapters, head, configuration and card (no backbone); returns the address."""
+        self._require_single_run("push_to_hub()")
+        return push(self, repo_id, private, token, commit_message)
 
     @abstractmethod
     def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:

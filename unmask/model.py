@@ -17,6 +17,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 
 from unmask.attention import decoder_layers, install, remove
 from unmask.backbones import LoadedBackbone, load_backbone
+from unmask.card import CardFacts, write_card
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
 from unmask.data.tags import tag_names
@@ -26,6 +27,7 @@ from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, RoutedDrop
 from unmask.packing import PackedBatch, pack, pack_padded
 from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
+from unmask.sharing import fetch
 from unmask.verify import MaskProof, verify
 
 ENCODER_TARGETS = {"q_proj": "query", "v_proj": "value", "k_proj": "key"}
@@ -128,8 +130,8 @@ class UnmaskedForTokenClassification(Labeler):
         """Load a saved labeler, or put a fresh head and fresh adapters on a backbone.
 
         Args:
-            model: a folder written by `save_pretrained`, or a backbone: a short name
-                (`unmask.backbones.BACKBONES`), a hub id or a local folder.
+            model: a folder written by `save_pretrained`, or the hub id of one; or a backbone: a
+                short name (`unmask.backbones.BACKBONES`), a hub id or a local folder.
             labels: entity labels, for a fresh labeler.
             unmask: which layers look right, for a fresh one: a code such as "0110" or a sequence
                 of layer indices. Encoders take none.
@@ -145,7 +147,8 @@ class UnmaskedForTokenClassification(Labeler):
             ValueError: for settings that do not fit together, or a saved adapter that lacks its
                 configuration or belongs to another backbone.
         """
-        if is_saved(Path(model)):
+        saved = fetch(str(model)) if labels is None or is_saved(Path(model)) else None
+        if saved is not None:
             given = {"labels": labels, "unmask": unmask, "quantization": quantization, "lora": lora}
             clashing = [name for name, value in given.items() if value is not None]
             if clashing:
@@ -153,7 +156,7 @@ class UnmaskedForTokenClassification(Labeler):
                     f"{model} is a saved labeler, which brings its own {', '.join(clashing)}; "
                     "leave that out, or name a backbone"
                 )
-            return load_saved(cls, Path(model), dtype=dtype, device=device)
+            return load_saved(cls, saved, dtype=dtype, device=device)
         if labels is None:
             raise ValueError(f"{model} is a backbone, not a saved labeler: say labels=[...]")
         loaded = load_backbone(str(model), dtype or "float32", quantization, device)
@@ -161,9 +164,15 @@ class UnmaskedForTokenClassification(Labeler):
         limit = max_subtokens or PAPER.max_subtokens
         return cls(loaded, labels, [config], lora, [seed], max_subtokens=limit).eval()
 
-    def save_pretrained(self, folder: str | Path, run: int = 0) -> None:
-        """Write adapters and head in PEFT's format, with `unmask_config.json` beside them."""
+    def save_pretrained(
+        self, folder: str | Path, run: int = 0, facts: CardFacts | None = None
+    ) -> None:
+        """Write adapters and head in PEFT's format, our own configuration, and a model card.
+
+        `facts` are what the card is to say of data, training and scores.
+        """
         save(self, Path(folder), run)
+        write_card(self, Path(folder), run, facts)
 
     def release(self) -> LoadedBackbone:
         """Give the backbone back as it was loaded; this labeler is of no use afterwards."""

@@ -92,6 +92,7 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
         config["max_subtokens"],
     )
     model.temperature = config["temperature"]
+    model.loaded_from = folder
     load_adapter(model, folder)
     return model.eval()
 

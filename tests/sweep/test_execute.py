@@ -262,11 +262,11 @@ def test_out_of_memory_between_two_records_trains_nothing_twice(sweep, monkeypat
     saved = []
     save = UnmaskedForTokenClassification.save_pretrained
 
-    def save_that_fails_once(model, folder, run=0):
+    def save_that_fails_once(model, folder, *arguments):
         saved.append(Path(folder).name)
         if len(saved) == 2:
             raise MemoryError
-        save(model, folder, run)
+        save(model, folder, *arguments)
 
     monkeypatch.setattr(UnmaskedForTokenClassification, "save_pretrained", save_that_fails_once)
     done = sweep(configs=("0000", "0110", "1111"), test="none")

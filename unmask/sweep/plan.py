@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from unmask.config import UnmaskConfig, gray_codes
 from unmask.recipe import PAPER, Recipe
@@ -72,6 +73,17 @@ class SweepSettings:
             raise ValueError(
                 f"--checkpoint-seconds must be 0 or more, got {self.checkpoint_seconds}"
             )
+
+    def data(self) -> dict[str, Any]:
+        """The arguments of `load_task`, as plain JSON values."""
+        return {
+            "name": self.task,
+            "data_dir": str(self.data_dir.resolve()) if self.data_dir else None,
+            "train_from": self.train_from,
+            "validation_from": self.validation_from,
+            "limit_train": self.limit_train,
+            "column": self.column,
+        }
 
 
 def decoder_runs(

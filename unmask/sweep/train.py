@@ -10,9 +10,11 @@ import time
 from collections.abc import Sequence
 
 from unmask.backbones import LoadedBackbone
+from unmask.card import CardFacts
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Corpus
 from unmask.data.tags import tag_names
+from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
 from unmask.sweep.environment import peak_memory_bytes
 from unmask.sweep.estimate import bytes_in_words, estimate, free_memory
@@ -80,8 +82,9 @@ def _train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence]
         scores = job.score(model, job.corpus.validation)
         seconds = (time.monotonic() - started) / len(runs)
         for index, (run, trainee) in enumerate(zip(runs, trainees, strict=True)):
-            model.save_pretrained(folders[index], index)
             result = _result(job, run, trainee.progress, scores[index], seconds)
+            model.save_pretrained(folders[index], index, CardFacts.of(job.corpus, result))
+            RunRecord(result, job.loaded.load_from, job.settings.data()).write(folders[index])
             job.ledger.append_run(result)
             delete_checkpoint(folders[index])
             job.console.print(_in_one_line(result))

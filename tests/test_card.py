@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from unmask.card import CardFacts, hub_id_of, write_card
+from unmask.data.lookright import generate
+from unmask.data.sentence import Corpus, Sentence
+
+
+def load_card(path) -> Any:
+    return ModelCard.load(path)
+
+
+@pytest.fixture(scope="module")
+def labeler(random_labeler):
+    return random_labeler("0110")
+
+
+def test_the_card_of_a_fresh_labeler_says_what_is_known_and_no_more(labeler, tmp_path):
+    card = load_card(write_card(labeler, tmp_path))
+    assert card.data.library_name == "unmask"
+    assert card.data.pipeline_tag == "token-classification"
+    assert card.data.eval_results is None
+    assert "## Labels" in card.text
+    assert "Every layer was probed when this card was written" in card.text
+    assert "## Scores" not in card.text
+    assert "## Training" not in card.text
+
+
+def test_the_mask_is_written_as_it_is_not_as_it_was_meant(random_labeler, tmp_path):
+    labeler = random_labeler("0110")
+    labeler.backbone.set_attn_implementation("sdpa")
+    text = write_card(labeler, tmp_path).read_text()
+    assert "The probe disagrees with the configuration" in text
+    assert text.count("WRONG") == 4
+
+
+def test_labels_come_with_their_most_frequent_spans(labeler, tmp_path):
+    sentences = [
+        Sentence("1", ("Bob", "saw", "Ada|x"), ("B-PER", "O", "B-PER")),
+        Sentence("2", ("Bob", "left"), ("B-PER", "O")),
+    ]
+    corpus = Corpus("mine", tuple(sentences), (), (), ("LOC", "PER"), "CC0")
+    text = write_card(labeler, tmp_path, facts=CardFacts.of(corpus)).read_text()
+    assert "| PER | Bob, Ada\\|x |" in text
+    assert "| LOC |  |" in text
+    assert "mine; licence: CC0" in text
+    assert "| train | 2 |" in text
+
+
+def test_a_corpus_of_the_hub_is_named_by_its_id(labeler, tmp_path):
+    from dataclasses import replace
+
+    corpus = replace(generate(1, 3, 3, 3), name="conll03_ner")
+    card = load_card(write_card(labeler, tmp_path, facts=CardFacts.of(corpus)))
+    assert card.data.datasets == ["lhoestq/conll2003"]
+
+
+@pytest.mark.parametrize(
+    ("load_from", "expected"),
+    [
+        ("mistral-7b", "mistralai/Mistral-7B-v0.1"),
+        ("tiny", None),
+        ("owner/name", "owner/name"),
+        ("./folder", None),
+        ("/a/b", None),
+    ],
+)
+def test_only_what_is_on_a_hub_has_a_hub_id(load_from, expected):
+    assert hub_id_of(load_from) == expected
