@@ -94,7 +94,7 @@ def tiny_tokenizer():
     return AutoTokenizer.from_pretrained(find_weights("tiny").path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def load_random(tiny_tokenizer):
     """`load_random(dtype)`: a fresh random Llama as a loaded backbone, frozen."""
 

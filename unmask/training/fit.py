@@ -108,26 +108,26 @@ def _resume(module: FusedRuns, folders: Sequence[Path]) -> None:
 
 
 class _Checkpoints(Callback):
-    """Writes every run that is between two windows, once in a while and at the end."""
+    """Writes each run at the first end of a window after its time, and all of them at the end."""
 
     def __init__(self, folders: Sequence[Path], seconds: float) -> None:
         self.folders = folders
         self.seconds = seconds
-        self.last = time.monotonic()
+        self.written = [time.monotonic()] * len(folders)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        if time.monotonic() - self.last >= self.seconds:
-            self._write(pl_module)
+        self._write(pl_module, self.seconds)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(pl_module)
+        self._write(pl_module, 0.0)
 
-    def _write(self, module: Any) -> None:
-        for trainee, optimizer, folder in zip(
-            module.trainees, module.run_optimizers, self.folders, strict=True
+    def _write(self, module: Any, seconds: float) -> None:
+        for run, (trainee, optimizer, folder) in enumerate(
+            zip(module.trainees, module.run_optimizers, self.folders, strict=True)
         ):
-            if not trainee.window_losses:
+            is_due = time.monotonic() - self.written[run] >= seconds
+            if is_due and not trainee.window_losses:
                 write_checkpoint(folder, trainee.progress, optimizer.tensors())
-        self.last = time.monotonic()
+                self.written[run] = time.monotonic()
