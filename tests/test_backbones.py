@@ -137,7 +137,7 @@ def test_padding_falls_back_to_the_end_token(build, tmp_path):
 
 
 def test_nf4_replaces_every_linear_layer_and_nothing_else(tiny):
-    quantised = load("tiny", "bfloat16", quantization="nf4", device="cpu")
+    quantised = load("tiny", "bfloat16", quantization="nf4", device="cpu", resident=False)
     before = {name: type(m).__name__ for name, m in tiny.model.named_modules()}
     after = {name: type(m).__name__ for name, m in quantised.model.named_modules()}
     for name, kind in before.items():
