@@ -1,0 +1,304 @@
+"""A whole training step of a full-size model: stock transformers with PEFT, and ours.
+
+    python benchmarks/step.py                          # SmolLM2-135M's shape, random weights
+    python benchmarks/step.py --shape mistral-7b       # on a GPU: NF4, bfloat16, random weights
+
+A step is batch, forward, backward, clipping and optimizer, on the same sentences with the paper's
+adapters. Weights are random: speed does not depend on them, and no hub is needed. Quantised, the
+stock model writes its weights out in every pass, as bitsandbytes does; ours is timed doing the
+same and with resident weights. Before anything is timed, the first loss and the head's gradient
+of every way are compared with the stock model's, and nothing is printed when they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from contenders import Padded
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModel, AutoModelForTokenClassification, LlamaConfig, MistralConfig
+from workload import Workload, draw_workload
+
+from unmask.backbones import LoadedBackbone, Weights, load_backbone
+from unmask.config import UnmaskConfig, gray_codes
+from unmask.data.alignment import EncodedSentence
+from unmask.data.tags import tag_names
+from unmask.errors import OneLineParser, one_line_errors
+from unmask.lora import Draw, LoraSettings
+from unmask.model import UnmaskedForTokenClassification
+from unmask.quantization import make_resident, quantize_linears
+from unmask.recipe import PAPER, Recipe
+from unmask.sweep.environment import describe_environment, peak_memory_bytes
+from unmask.training.optimizer import RunOptimizer, build_optimizer
+
+SHAPES = {
+    "smollm2-135m": LlamaConfig(
+        hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        num_key_value_heads=3, vocab_size=49152,
+    ),
+    "mistral-7b": MistralConfig(sliding_window=4096),
+}  # fmt: skip
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Relative difference of losses, and of the head's gradients as vectors. In bfloat16 both sides
+round every layer by 2^-9, and attention in another order."""
+WARM_UP = 2
+RESULTS = Path(__file__).parent / "results" / "step.json"
+
+
+class Way(NamedTuple):
+    """One way to train, ready to take steps."""
+
+    name: str
+    runs: int
+    first: Callable[[], list[Tensor]]
+    """Loss and gradient of the head on the first batch, dropout off, every layer causal."""
+    step: Callable[[int], None]
+
+
+def main() -> None:
+    """Parse the command line and report errors in one line."""
+    arguments = _parser().parse_args()
+    with one_line_errors("step.py"):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check, time, print, write.
+
+    Raises:
+        RuntimeError: when a way's first loss or gradient differs from the stock model's.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = arguments.dtype or ("bfloat16" if device == "cuda" else "float32")
+    recipe = replace(PAPER, lora_dropout=0.0, head_dropout=0.0, optimizer="adamw")
+    loaded = random_backbone(arguments.shape, dtype, device)
+    config = loaded.model.config
+    workload = draw_workload(config.vocab_size, arguments.batches, recipe.batch_size, 0)
+    if arguments.quantization == "nf4":
+        quantize_linears(loaded.model, loaded.dtype)
+    print(f"{loaded.weights.name}, {dtype}, {arguments.quantization}; {workload.describe()}\n")
+    rows: list[dict[str, Any]] = []
+    expected: list[Tensor] | None = None
+    for way in ways(loaded, workload, recipe, arguments):
+        found = way.first()
+        expected = expected or found
+        for ours, theirs in zip(found, expected, strict=True):
+            gap = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+            if not gap <= TOLERANCES[dtype]:
+                raise RuntimeError(
+                    f"{way.name} differs from the stock model by {gap:.1e}, more than "
+                    f"{TOLERANCES[dtype]:.0e}; a speed without equal results means nothing, so "
+                    "none is given"
+                )
+        rows.append(time_steps(way, arguments.steps, loaded.model.device))
+    print(f"{'':<40}{'ms per run and step':>20}{'range':>18}{'times stock':>13}{'peak GiB':>10}")
+    for row in rows:
+        times = f"{row['fastest_ms']:.1f} to {row['slowest_ms']:.1f}"
+        gain = rows[0]["median_ms"] / row["median_ms"]
+        print(
+            f"{row['name']:<40}{row['median_ms']:>20.1f}{times:>18}{gain:>13.2f}"
+            f"{row['peak_memory_gib']:>10.2f}"
+        )
+    machine = {**describe_environment(loaded), "cores": os.cpu_count(), "node": platform.platform()}
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine,
+        "settings": {key: value for key, value in vars(arguments).items() if key != "output"},
+        "workload": workload.describe(),
+        "rows": rows,
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"\nwritten to {arguments.output}")
+
+
+def random_backbone(shape: str, dtype: str, device: str) -> LoadedBackbone:
+    """A frozen model of a known shape, its weights drawn on the device."""
+    torch.manual_seed(0)
+    config = copy.deepcopy(SHAPES[shape])
+    with torch.device(device):
+        model = AutoModel.from_config(config, dtype=getattr(torch, dtype))
+    model.requires_grad_(False)
+    tokenizer = load_backbone("tiny", "float32", device="cpu").tokenizer
+    name = f"random weights in the shape of {shape}"
+    weights = Weights(name, "")
+    return LoadedBackbone(
+        weights, name, model.eval(), tokenizer, False, None, getattr(torch, dtype)
+    )
+
+
+def ways(
+    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, arguments: argparse.Namespace
+) -> Iterator[Way]:
+    """One after the other, each taking the backbone as the one before left it."""
+    plain = "NF4 written out every pass" if arguments.quantization == "nf4" else "no quantisation"
+    for checkpointing in (False, True) if arguments.checkpointing else (False,):
+        name = "transformers + PEFT" + (", checkpointing" if checkpointing else f", {plain}")
+        yield stock(loaded, workload, recipe, name, checkpointing)
+        gc.collect()
+    if arguments.quantization == "nf4":
+        yield from ours(loaded, workload, recipe, f"ours, {plain}", 1)
+        make_resident(loaded.model, loaded.dtype)
+        plain = "NF4 resident"
+    for runs in arguments.runs:
+        yield from ours(loaded, workload, recipe, f"ours, {plain}, {runs} fused", runs)
+
+
+def stock(
+    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, name: str, checkpointing: bool
+) -> Way:
+    """transformers' token classifier with PEFT's adapters, batches padded to their longest."""
+    model = stock_model(loaded, workload.labels, recipe)
+    if checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    head = model.base_model.model.score.modules_to_save["default"]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = build_optimizer(trained, recipe)
+
+    def loss(sentences: Sequence[EncodedSentence]) -> Tensor:
+        batch = Padded.of(sentences)._asdict()
+        inputs = {key: value.to(loaded.model.device) for key, value in batch.items()}
+        return model(**inputs).loss
+
+    def first() -> list[Tensor]:
+        value = loss(workload.batches[0])
+        return [value.detach(), torch.autograd.grad(value, head.weight)[0]]
+
+    def step(index: int) -> None:
+        loss(workload.batches[index % len(workload.batches)]).backward()
+        torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return Way(name, 1, first, step)
+
+
+def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -> PeftModel:
+    """The classifier around a copy that shares the backbone's weights; its head drawn as ours."""
+    backbone = copy.deepcopy(loaded.model, memo={id(p): p for p in loaded.model.parameters()})
+    backbone.set_attn_implementation("sdpa")
+    config = copy.deepcopy(backbone.config)
+    config.num_labels = len(tag_names(labels))
+    config.use_cache = False
+    with torch.device("meta"):
+        classifier = AutoModelForTokenClassification.from_config(config)
+    setattr(classifier, classifier.base_model_prefix, backbone)
+    classifier.score = torch.nn.Linear(
+        config.hidden_size, config.num_labels, device=backbone.device, dtype=torch.float32
+    )
+    classifier.score.weight.data.copy_(head_weight(config.num_labels, config.hidden_size))
+    classifier.score.bias.data.zero_()
+    # The head computes in float32 on either side.
+    classifier.score.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+    classifier.dropout = torch.nn.Identity()
+    adapters = LoraConfig(
+        task_type="TOKEN_CLS", r=recipe.lora_rank, lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout, target_modules=list(recipe.lora_targets),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        # PEFT still asks transformers for what transformers has renamed.
+        warnings.simplefilter("ignore", FutureWarning)
+        model = get_peft_model(classifier, adapters)
+    return model.train()
+
+
+def ours(
+    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, name: str, runs: int
+) -> Iterator[Way]:
+    """This project's: packed, `runs` fine-tunings in one pass; the backbone is given back after."""
+    layers = loaded.model.config.num_hidden_layers
+    codes = gray_codes(4)
+    configs = [UnmaskConfig.from_code(codes[run % len(codes)], layers) for run in range(runs)]
+    model = UnmaskedForTokenClassification(
+        loaded, workload.labels, configs, LoraSettings.from_recipe(recipe),
+        list(range(runs)), head_dropout=0.0,
+    ).train()  # fmt: skip
+    for run in range(runs):
+        model.score_weight.data[run] = head_weight(*model.score_weight.shape[1:])
+    stacked = model.stacked_parameters()
+    optimizers = [RunOptimizer(stacked, run, recipe, num_steps=1000) for run in range(runs)]
+
+    def first() -> list[Tensor]:
+        batch = model.batch([workload.batches[0]] * runs)
+        with model.route(batch):
+            losses = model.losses(batch)
+            gradient = torch.autograd.grad(losses[0], model.score_weight)[0]
+        return [losses[0].detach(), gradient[0]]
+
+    def step(index: int) -> None:
+        # Runs of one seed share their sentences, as in a sweep over configurations.
+        batch = model.batch([workload.batches[index % len(workload.batches)]] * runs)
+        with model.route(batch, Draw(model.seeds, (index,) * runs)):
+            model.losses(batch).sum().backward()
+        for optimizer in optimizers:
+            optimizer.step(index)
+
+    yield Way(name, runs, first, step)
+    model.release()
+    gc.collect()
+
+
+def head_weight(num_tags: int, hidden: int) -> Tensor:
+    """The same start for the head of every way, [tags, hidden]."""
+    return torch.randn(num_tags, hidden, generator=torch.Generator().manual_seed(0)) * 0.02
+
+
+def time_steps(way: Way, steps: int, device: torch.device) -> dict[str, Any]:
+    """Milliseconds of a step divided by the runs it trains."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    milliseconds = []
+    for index in range(WARM_UP + steps):
+        started = time.perf_counter()
+        way.step(index)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        milliseconds.append(1000 * (time.perf_counter() - started) / way.runs)
+    timed = milliseconds[WARM_UP:]
+    return {
+        "name": way.name,
+        "runs": way.runs,
+        "median_ms": statistics.median(timed),
+        "fastest_ms": min(timed),
+        "slowest_ms": max(timed),
+        "peak_memory_gib": peak_memory_bytes(device) / 2**30,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="step.py",
+        description="Milliseconds of a training step against transformers with PEFT.",
+        epilog="Exits with 1, and gives no number, when the ways compute different things.",
+    )
+    add = parser.add_argument
+    add("--shape", choices=SHAPES, default="smollm2-135m")
+    on_gpu = torch.cuda.is_available()
+    add("--quantization", choices=("nf4", "none"), default="nf4" if on_gpu else "none")
+    add("--dtype", choices=TOLERANCES, help="default: bfloat16, on a CPU float32")
+    add("--runs", nargs="+", type=int, default=[1, 2, 4, 8, 16] if on_gpu else [1, 4])
+    add("--checkpointing", action="store_true", help="time the stock model with it too")
+    add("--batches", type=int, default=4, help="different batches")
+    add("--steps", type=int, default=10 if on_gpu else 3, help="timed steps")
+    add("--output", type=Path, default=RESULTS, help="where to write JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
