@@ -189,7 +189,7 @@ def load_backbone(
             None: where they take at most half of the free memory. The notes say what was chosen.
 
     Raises:
-        ValueError: for an unknown name, dtype or quantization.
+        ValueError: for an unknown name, dtype, quantization or device.
         FileNotFoundError: when the weights cannot be had.
     """
     return _load(AutoModel, name, dtype, quantization, device, resident)
@@ -222,7 +222,7 @@ def _load(
     if quantization not in (None, "nf4"):
         raise ValueError(f"quantization must be 'nf4' or None, got {quantization!r}")
     weights = find_weights(name)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _checked_device(device)
     source: dict[str, Any] = {"revision": weights.revision}
     if weights.gguf_file:
         source["gguf_file"] = weights.gguf_file
@@ -272,6 +272,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     source = {"gguf_file": weights.gguf_file} if weights.gguf_file else {}
     with quiet_transformers():
         return AutoTokenizer.from_pretrained(weights.path, revision=weights.revision, **source)
+
+
+def _checked_device(name: str | None) -> str:
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or not (index or "0").isdecimal():
+        raise ValueError(f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps")
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if int(index or 0) >= count.get(kind, 1):
+        raise ValueError(
+            f"there is no device {name}: PyTorch sees {count.get(kind, 1)} of its kind"
+        )
+    return name
 
 
 @contextmanager

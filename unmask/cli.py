@@ -97,6 +97,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
     if not _is_saved(arguments.model):
         raise ValueError(f"{arguments.model} is not a folder written by save_pretrained or a sweep")
+    _check_input(arguments.file)
     model = UnmaskedForTokenClassification.from_pretrained(arguments.model, device=arguments.device)
     for batch in _batches(_lines(arguments.file), 64):
         for text, spans in zip(batch, model.predict(batch, arguments.batch_size), strict=True):
@@ -184,6 +185,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--train-from", metavar="SPLIT[:SHARE]")
     command.add_argument("--validation-from", metavar="SPLIT:SHARE")
     command.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
+    command.add_argument("--repair", action="store_true", help=sweep.REPAIR_HELP)
 
 
 def _load(arguments: argparse.Namespace) -> Corpus:
@@ -195,6 +197,7 @@ def _load(arguments: argparse.Namespace) -> Corpus:
         train_from=arguments.train_from,
         validation_from=arguments.validation_from,
         column=arguments.column,
+        repair=arguments.repair,
     )
 
 
@@ -216,10 +219,13 @@ def _is_saved(model: str) -> bool:
     return is_saved(Path(model))
 
 
-def _lines(name: str) -> Iterator[str]:
-    """The lines of a file, or of stdin, without their ends."""
+def _check_input(name: str) -> None:
     if name != "-" and not Path(name).is_file():
         raise FileNotFoundError(f"there is no file {name}; give a text file, or - for stdin")
+
+
+def _lines(name: str) -> Iterator[str]:
+    """The lines of a file, or of stdin, without their ends."""
     with sys.stdin.buffer if name == "-" else open(name, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:

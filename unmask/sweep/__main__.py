@@ -23,6 +23,8 @@ DEFAULT_TASK = "lookright"
 BASELINES_WITH_HUB = ("roberta-base", "roberta-large")
 BASELINE_WITHOUT_HUB = "minilm-l6"
 
+REPAIR_HELP = "make entities of stray tags (an I-X that nothing opens); without it they count as O"
+
 EXAMPLES = """\
 examples:
   python -m unmask.sweep                                      the embedded corpus and backbone
@@ -100,6 +102,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="hold out for validation: train:0.1 a random tenth, train:200 the last 200",
     )
     data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
+    data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
     data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
     _add_recipe_flags(parser.add_argument_group("recipe (each flag overrides the preset)"))
     how = parser.add_argument_group("how to run")
@@ -239,6 +242,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         train_from=arguments.train_from,
         validation_from=arguments.validation_from,
         column=arguments.column,
+        repair=arguments.repair,
         limit_train=arguments.limit_train,
         out=arguments.out,
         fuse=_fuse(arguments.fuse),

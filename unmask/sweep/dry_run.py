@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from unmask.data.sentence import Corpus
 from unmask.results.ledger import Ledger
-from unmask.sweep.estimate import bytes_in_words, estimate, free_memory
+from unmask.sweep.estimate import bytes_in_words, estimate, flops_in_words, free_memory
 from unmask.sweep.execute import load_one, open_ledger, runs_on
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.train import encode_training_split
@@ -36,8 +36,8 @@ def _describe_backbone(
     width = min(settings.fuse or cost.width(free, len(missing)), len(missing))
     flops = cost.flops_per_run
     yield (
-        f"estimated per run: {cost.tokens_per_run:,} tokens, {flops / 1e12:,.3g} TFLOP "
-        f"({flops * len(missing) / 1e12:,.3g} for all)"
+        f"estimated per run: {cost.tokens_per_run:,} tokens, {flops_in_words(flops)} "
+        f"({flops_in_words(flops * len(missing))} for all)"
     )
     yield (
         f"estimated memory: {bytes_in_words(cost.backbone_bytes)} for the backbone (loaded now) "

@@ -99,6 +99,17 @@ def bytes_in_words(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
 
 
+def flops_in_words(count: float) -> str:
+    """Floating-point operations with a unit that fits.
+
+    >>> flops_in_words(1.73e9), flops_in_words(2.34e14), flops_in_words(5e19)
+    ('1.7 GFLOP', '234.0 TFLOP', '50,000.0 PFLOP')
+    """
+    units = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
+    size, unit = next((pair for pair in units if count >= pair[0]), units[-1])
+    return f"{count / size:,.1f} {unit}"
+
+
 def _machine_memory() -> int:
     """Bytes that programs can have without swapping; the file cache gives way to them."""
     if MEMINFO.exists():

@@ -66,6 +66,7 @@ def load_corpus(settings: SweepSettings) -> Corpus:
         validation_from=settings.validation_from,
         limit_train=settings.limit_train,
         column=settings.column,
+        repair=settings.repair,
     )
     if not corpus.labels:
         raise ValueError(

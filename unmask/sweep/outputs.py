@@ -23,7 +23,7 @@ TITLE = "Which layers should look right"
 def remember_corpus(corpus: Corpus, folder: Path) -> None:
     """Keep for the report what results do not tell of their corpus."""
     known = _remembered(folder)
-    known[corpus.fingerprint()] = {
+    known[_key(corpus.name, corpus.fingerprint())] = {
         "task": corpus.name,
         "notes": list(corpus.notes),
         "causal_ceiling": causal_ceiling_of(corpus),
@@ -44,7 +44,7 @@ def write_outputs(ledger: Ledger, folder: Path) -> list[Path]:
     from unmask.results.report import render_markdown, render_report
 
     contents = ledger.read()
-    used = {result.run.data_fingerprint for result in contents.results}
+    used = {_key(one.run.task, one.run.data_fingerprint) for one in contents.results}
     corpora = [one for key, one in _remembered(folder).items() if key in used]
     notes = [note for corpus in corpora for note in corpus["notes"]]
     ceilings = {one["task"]: one["causal_ceiling"] for one in corpora if one["causal_ceiling"]}
@@ -69,6 +69,10 @@ def causal_ceiling_of(corpus: Corpus) -> float | None:
     from unmask.data.lookright import causal_ceiling
 
     return causal_ceiling(corpus.validation)
+
+
+def _key(task: str, fingerprint: str) -> str:
+    return f"{task}/{fingerprint}"
 
 
 def _figure_names(count: int) -> list[str]:

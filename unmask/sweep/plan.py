@@ -40,6 +40,8 @@ class SweepSettings:
     train_from: str | None = None
     validation_from: str | None = None
     column: str | None = None
+    repair: bool = False
+    """Make entities of stray tags."""
     limit_train: int | None = None
     out: Path = field(default_factory=lambda: Path("results"))
     fuse: int | None = None
