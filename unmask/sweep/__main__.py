@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.config import gray_codes
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
+from unmask.sweep.search_flags import add_search_flags, search_from
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +58,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--configs",
         type=_codes,
-        default=gray_codes(4),
         metavar="CODES",
         help='unmasking codes, such as 0000,0110 or "layers:0,1,5-7"; several sets are separated '
         "by ; (default: all 16 of four groups)",
@@ -104,6 +104,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
     data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
     data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
+    add_search_flags(parser)
     _add_recipe_flags(parser.add_argument_group("recipe (each flag overrides the preset)"))
     how = parser.add_argument_group("how to run")
     how.add_argument(
@@ -236,7 +237,8 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         model=arguments.model,
         task=arguments.task,
         recipe=recipe_from(arguments),
-        configs=arguments.configs,
+        configs=arguments.configs or gray_codes(4),
+        search=search_from(arguments),
         seeds=arguments.seeds,
         data_dir=arguments.data_dir,
         train_from=arguments.train_from,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from unmask.data.sentence import Corpus
 from unmask.results.ledger import Ledger
@@ -23,6 +24,13 @@ def _describe_backbone(
     settings: SweepSettings, name: str, corpus: Corpus, ledger: Ledger
 ) -> Iterator[str]:
     loaded = load_one(settings, name)
+    if settings.search is not None and not loaded.is_encoder:
+        # What it proposes depends on scores, so only their number is known.
+        layers = loaded.model.config.num_hidden_layers
+        bits = settings.search.num_groups or layers
+        count = min(settings.search.num_trials, 2**bits)
+        yield f"search: {count} of 2^{bits} configurations, proposed on the way; first of all:"
+        settings = replace(settings, configs=("0" * bits, "1" * bits))
     runs = runs_on(loaded, settings, corpus)
     missing = {run.id for run in ledger.missing(runs)}
     for run in runs:

@@ -8,6 +8,8 @@ checkpoints.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from unmask.backbones import LoadedBackbone, find_weights, load_backbone
@@ -49,12 +51,30 @@ def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger
         runs = runs_on(loaded, settings, corpus)
         job = Job(settings, corpus, loaded, runs, ledger, console)
         _refuse_other_weights(job)
-        train_missing(job)
+        _train(job)
         if settings.test != "none":
             score_test(job)
     for warning in ledger.warnings():
         console.print(f"warning: {warning}")
     return ledger
+
+
+def _train(job: Job) -> None:
+    if job.settings.search is None or job.loaded.is_encoder:
+        train_missing(job)
+        return
+    from unmask.sweep.search import search_configurations
+
+    job.runs = known_runs(job)
+    _refuse_other_weights(job)
+    search_configurations(job, job.settings.search)
+
+
+def known_runs(job: Job) -> list[Run]:
+    """Runs in the ledger that differ from the job's in nothing but configuration and seed."""
+    alike = {replace(run, config="", seed=0) for run in job.runs}
+    known = (result.run for result in job.ledger.results())
+    return [run for run in known if replace(run, config="", seed=0) in alike]
 
 
 def load_corpus(settings: SweepSettings) -> Corpus:

@@ -17,6 +17,39 @@ PAPER_GROUPS = 4
 
 TEST_SCOPES = ("chosen", "all", "none")
 
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """A search over configurations in place of a list of them; see `unmask.sweep.search`.
+
+    Raises:
+        ValueError: naming the flag whose value cannot be.
+    """
+
+    num_trials: int = 40
+    """Configurations to try, those of an earlier call included."""
+    num_groups: int | None = None
+    """Bits of a configuration; None means one a layer."""
+    first: tuple[str, ...] = ()
+    """Codes to try right after all causal and all open."""
+    sampler: str = "auto"
+    storage: str | None = None
+    """A URL that Optuna knows, or the path of a journal file; None: beside the ledger."""
+    at_a_time: int = 4
+    """Configurations that are asked for together, and trained in one stack where they fit."""
+    seed: int = 0
+    """Of the proposals; a call that goes on draws others than the first did."""
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("--trials", self.num_trials),
+            ("--groups", 1 if self.num_groups is None else self.num_groups),
+            ("--at-a-time", self.at_a_time),
+        ):
+            if value < 1:
+                raise ValueError(f"{flag} must be at least 1, got {value}")
+
+
 CHECKPOINT_SECONDS = 60.0
 """A killed sweep loses at most this much work of one stack."""
 
@@ -51,6 +84,8 @@ class SweepSettings:
     and the encoders), `all` (the published analysis, which needs every configuration) or `none`."""
     halving: bool = False
     """Successive halving: weak configurations leave at rungs, see `unmask.sweep.halving`."""
+    search: SearchSettings | None = None
+    """Search the configurations instead of training those of `configs`."""
     device: str | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between checkpoints; 0 writes one after every step."""
@@ -65,6 +100,8 @@ class SweepSettings:
                 raise ValueError(f"--{name} names {', '.join(doubled)} more than once")
         if min(self.seeds) < 0:
             raise ValueError(f"--seeds must not be negative, got {min(self.seeds)}")
+        if self.search is not None and self.halving:
+            raise ValueError("--search and --halving are two ways to save; leave one out")
         if self.model in self.baselines:
             raise ValueError(f"{self.model} is the decoder to sweep; leave it out of --baselines")
         if self.fuse is not None and self.fuse < 1:

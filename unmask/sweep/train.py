@@ -41,11 +41,11 @@ def train_missing(job: Job) -> None:
     if not missing:
         return
     train = encode_training_split(job.loaded, job.corpus, job.settings.recipe.max_subtokens)
-    stacks = StackLoop(job, _first_width(job, train, len(missing)))
+    stacks = StackLoop(job, first_width(job, train, len(missing)))
     runs = job.runs
     if job.settings.halving and not job.loaded.is_encoder:
         runs = survivors(job, train, stacks)
-    stacks.work_off(lambda: job.ledger.missing(runs), lambda stack: _train_stack(job, stack, train))
+    stacks.work_off(lambda: job.ledger.missing(runs), lambda stack: train_stack(job, stack, train))
 
 
 def encode_training_split(
@@ -62,7 +62,8 @@ def _delete_leftovers(job: Job) -> None:
         delete_checkpoint(job.folder(result.run))
 
 
-def _first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) -> int:
+def first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) -> int:
+    """How many of the missing runs share a forward pass: what was asked for, or what fits."""
     cost = estimate(job.loaded, job.settings.recipe, train)
     free = free_memory(job.loaded.model.device)
     width = min(job.settings.fuse or cost.width(free, num_missing), num_missing)
@@ -73,7 +74,8 @@ def _first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) -
     return width
 
 
-def _train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence]) -> None:
+def train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence]) -> None:
+    """Train `runs` to the end in one stack, score them on validation, write them down."""
     with job.model(runs) as model:
         trainees = [Trainee(r.name, r.seed, r.recipe, train, Progress(r.id)) for r in runs]
         folders = [job.folder(run) for run in runs]
