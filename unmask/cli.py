@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
+from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
 
 if TYPE_CHECKING:
@@ -138,6 +139,10 @@ def _parser() -> argparse.ArgumentParser:
     command = add("sweep", sweep.run, "train all configurations, choose one, report")
     command.epilog = sweep.EXAMPLES
     sweep.add_flags(command)
+
+    command = add("instruct", instruct.run, "build, train and score instruction-tuned systems")
+    command.epilog = instruct.EXAMPLES
+    instruct.add_flags(command)
 
     command = add("doctor", doctor, "print the environment and prove a model's mask")
     command.add_argument("-m", "--model", default="tiny", help="backbone or saved labeler")

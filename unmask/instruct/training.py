@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +74,10 @@ def add_adapter(loaded: LoadedBackbone, recipe: Recipe, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
-    model = get_peft_model(loaded.model, config)
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a name that transformers is about to drop.
+        warnings.simplefilter("ignore", FutureWarning)
+        model = get_peft_model(loaded.model, config)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
@@ -143,7 +147,9 @@ def load_tuned(loaded: LoadedBackbone, folder: Path) -> Any:
     from peft import PeftModel
 
     read_summary(folder)
-    return PeftModel.from_pretrained(loaded.model, str(folder)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return PeftModel.from_pretrained(loaded.model, str(folder)).eval()
 
 
 def read_summary(folder: Path) -> TuningSummary:

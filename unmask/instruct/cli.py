@@ -1,0 +1,217 @@
+"""`unmask instruct`: flags to settings, settings to one step, results to the terminal."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.instruct.registry import SYSTEMS, load_system
+from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from unmask.instruct.steps import InstructSettings
+
+STEPS = ("build", "train", "generate", "evaluate", "distil")
+DECODINGS = ("system", "greedy", "constrained")
+
+EXAMPLES = """\
+examples:
+  unmask instruct build    --system uniner --model smollm2-135m --task wnut17 --data-dir ~/wnut17
+  unmask instruct train    --system uniner --model smollm2-135m --task wnut17 --data-dir ~/wnut17
+  unmask instruct generate --system uniner --model smollm2-135m --task wnut17 --split validation
+  unmask instruct evaluate --system uniner --model smollm2-135m --task wnut17 --split validation
+  unmask instruct build    --system it --set loss_on=response --set robust=true
+  unmask instruct distil   --endpoint http://127.0.0.1:8000/v1 --teacher NAME \\
+      --passages texts.txt --out distilled
+
+With --ledger results/MODEL-TASK/ledger.jsonl the scores stand in the table of that sweep.
+Settings of a system are the fields of its class; --set NAME=VALUE changes one."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """All flags of the five steps; each step reads those that concern it."""
+    parser.add_argument("step", choices=STEPS, help="what to do")
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--system", choices=tuple(SYSTEMS), default="it", help="default: %(default)s")
+    what.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the system; may be given again",
+    )
+    what.add_argument("-m", "--model", default="tiny", metavar="NAME", help="default: %(default)s")
+    what.add_argument("-t", "--task", default="lookright", metavar="NAME")
+    what.add_argument("--seed", type=int, default=120, metavar="N")
+    what.add_argument("-o", "--out", type=Path, metavar="DIR")
+    what.add_argument("--ledger", type=Path, metavar="FILE", help="default: ledger.jsonl in --out")
+    what.add_argument("--split", choices=("validation", "test"), default="validation")
+    data = parser.add_argument_group("data (build)")
+    data.add_argument(
+        "-d",
+        "--data-dir",
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="folder in any format that is read, a folder of IE INSTRUCTIONS, a .json file of "
+        "UniversalNER conversations, or a .jsonl file of a teacher's answers",
+    )
+    data.add_argument("--train-from", metavar="SPLIT[:SHARE]")
+    data.add_argument("--validation-from", metavar="SPLIT:SHARE")
+    data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
+    data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
+    data.add_argument("--limit", type=int, metavar="N", help="first N of validation and test")
+    data.add_argument("--names", type=Path, metavar="FILE", help="JSON: raw to natural labels")
+    answers = parser.add_argument_group("answers (generate, evaluate)")
+    answers.add_argument(
+        "--decoding",
+        choices=DECODINGS,
+        default="system",
+        help="as the system says, greedy, or greedy among well-formed answers only",
+    )
+    answers.add_argument("--max-new-tokens", type=int, metavar="N")
+    answers.add_argument("--generation-batch-size", type=int, default=16, metavar="N")
+    answers.add_argument("--untuned", action="store_true", help="ask the model as it is")
+    _add_recipe_flags(parser.add_argument_group("recipe (train)"))
+    teacher = parser.add_argument_group("teacher (distil)")
+    teacher.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, up to /v1")
+    teacher.add_argument("--teacher", metavar="NAME", help="name of the teacher's model")
+    teacher.add_argument("--api-key-file", type=Path, metavar="FILE")
+    teacher.add_argument("--passages", type=Path, metavar="FILE", help="text, one document a line")
+    teacher.add_argument("--variant", choices=("type", "definition"), default="type")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+
+
+def _add_recipe_flags(recipe: Any) -> None:
+    recipe.add_argument("--preset", choices=tuple(PRESETS))
+    recipe.add_argument("--learning-rate", type=float, metavar="X")
+    recipe.add_argument("--epochs", type=int, metavar="N")
+    recipe.add_argument("--max-steps", type=int, metavar="N", help="optimizer steps")
+    recipe.add_argument("-b", "--batch-size", type=int, metavar="N", help="rows a micro-batch")
+    recipe.add_argument("--accumulation", type=int, metavar="N", help="micro-batches a step")
+    recipe.add_argument("--lora-rank", type=int, metavar="N")
+    recipe.add_argument("--lora-alpha", type=int, metavar="N")
+    recipe.add_argument("--lora-targets", type=_names, metavar="NAMES", help="q_proj,v_proj")
+    recipe.add_argument("--max-subtokens", type=int, metavar="N", help="length of a row")
+    recipe.add_argument("--optimizer", choices=("paged_adamw_8bit", "adamw"))
+    recipe.add_argument("--quantization", choices=("nf4", "none"))
+    recipe.add_argument("--dtype", dest="compute_dtype", choices=COMPUTE_DTYPES)
+    recipe.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what the flags say."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if arguments.step == "distil":
+        _distil(arguments, console)
+        return
+    from unmask.instruct import steps
+
+    settings = settings_from(arguments)
+    if arguments.step == "build":
+        steps.build(settings, console)
+    elif arguments.step == "train":
+        recipe = ", ".join(f"{name}={value}" for name, value in settings.recipe.to_dict().items())
+        console.print(f"recipe: {recipe}", highlight=False)
+        steps.train(settings, console)
+    elif arguments.step == "generate":
+        console.print(str(steps.generate(settings, arguments.split, console)), highlight=False)
+    else:
+        _show(steps.evaluate(settings, arguments.split), settings)
+
+
+def settings_from(arguments: argparse.Namespace) -> InstructSettings:
+    """The settings that the flags name, with a folder of their own by default."""
+    from unmask.instruct.sources import SourceSettings
+    from unmask.instruct.steps import InstructSettings
+    from unmask.instruct.workspace import describe
+
+    system = load_system(arguments.system, **dict(map(_setting, arguments.settings)))
+    names = {field.name for field in fields(SourceSettings)}
+    source = SourceSettings(**{name: getattr(arguments, name) for name in names})
+    model_name = Path(arguments.model).name if Path(arguments.model).is_dir() else arguments.model
+    folder = f"instruct-{describe(system)}-{model_name}-{arguments.task}"
+    for letter in "/ ":
+        folder = folder.replace(letter, "_")
+    return InstructSettings(
+        system=system,
+        model=arguments.model,
+        out=arguments.out or Path("results") / folder,
+        recipe=recipe_from(arguments, system.recipe),
+        source=source,
+        seed=arguments.seed,
+        decoding=arguments.decoding,
+        max_new_tokens=arguments.max_new_tokens,
+        batch_size=arguments.generation_batch_size,
+        adapter=not arguments.untuned,
+        device=arguments.device,
+        ledger=arguments.ledger,
+    )
+
+
+def recipe_from(arguments: argparse.Namespace, of_system: Any) -> Recipe:
+    """The preset, with the system's own constants, with the flags that were given over both."""
+    preset = arguments.preset or ("tiny" if arguments.model == "tiny" else "paper")
+    names = {field.name for field in fields(Recipe)} - {"preset", "quantization"}
+    given = {name: getattr(arguments, name, None) for name in names}
+    overrides = {**of_system, **{name: value for name, value in given.items() if value is not None}}
+    recipe = load_recipe(preset, **overrides)
+    if arguments.quantization is not None:
+        chosen = None if arguments.quantization == "none" else arguments.quantization
+        recipe = Recipe.from_dict({**recipe.to_dict(), "quantization": chosen})
+    return recipe
+
+
+def _show(scores: dict[str, Any], settings: InstructSettings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{settings.system.name} on {settings.model}, {settings.decoding} decoding")
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    if "f1" in scores:
+        for name in ("f1", "precision", "recall"):
+            table.add_row(f"as a labeler: {name}", f"{scores[name]:.4f}")
+    for name, value in scores["own"].items():
+        if isinstance(value, float) and name in ("f1", "precision", "recall", "accuracy"):
+            table.add_row(f"the system's own: {name}", f"{value:.4f}")
+    for status in ("ok", "empty", "partial", "malformed"):
+        table.add_row(f"answers {status}", str(scores["parse"][status]))
+    table.add_row("queries", str(scores["num_queries"]))
+    table.add_row("gold that the format cannot carry", str(scores["num_collisions"]))
+    Console().print(table)
+
+
+def _distil(arguments: argparse.Namespace, console: Any) -> None:
+    from unmask.instruct.uniner_teacher import Teacher, chunk_passages, distil, read_answers
+
+    for flag in ("endpoint", "teacher", "passages", "out"):
+        if getattr(arguments, flag) is None:
+            raise ValueError(f"unmask instruct distil needs --{flag}")
+    key = arguments.api_key_file.read_text().strip() if arguments.api_key_file else ""
+    teacher = Teacher(arguments.endpoint, arguments.teacher, key)
+    documents = arguments.passages.read_text(encoding="utf-8").splitlines()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"answers-{arguments.variant}.jsonl"
+    asked = distil(list(chunk_passages(documents)), teacher, path, arguments.variant)
+    _, counts = read_answers(path)
+    console.print(f"asked about {asked} passages now; {path}", highlight=False)
+    for reason, count in sorted(counts.items()):
+        console.print(f"{reason}: {count}", highlight=False)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
