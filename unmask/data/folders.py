@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from unmask.data.brat import is_brat
 from unmask.data.sentence import SPLITS
 
 _SPLIT_WORDS = {
@@ -50,7 +51,7 @@ def split_of(name: str) -> str | None:
 
 
 def find_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Split name -> its file, its saved `datasets` folder, or its shards of Parquet.
+    """Split name -> its file, its folder (saved by `datasets`, or of BRAT), or its Parquet shards.
 
     Raises:
         FileNotFoundError: when there is no such folder, or nothing in it is named after a split.
@@ -62,7 +63,7 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
             f"the data folder {folder} {what}; give a folder with files such as train.txt, dev.txt "
             "and test.txt"
         )
-    if _is_saved_dataset(folder):
+    if _is_saved_dataset(folder) or is_brat(folder):
         return {split_of(folder.name) or "train": (folder,)}
     entries = [entry for entry in sorted(folder.iterdir()) if _may_be_split(entry)]
     if not entries:
@@ -100,7 +101,8 @@ def _may_be_split(entry: Path) -> bool:
     if entry.name.startswith("."):
         return False
     if entry.is_dir():
-        return _is_saved_dataset(entry) and split_of(entry.name) is not None
+        is_data = _is_saved_dataset(entry) or is_brat(entry)
+        return is_data and split_of(entry.name) is not None
     suffix = entry.suffix.lower()
     is_data = suffix in SUFFIXES or suffix[1:] in _SPLIT_OF_WORD
     return is_data and split_of(entry.name) is not None

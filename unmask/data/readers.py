@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from unmask.data.ace import MENTIONS_KEY, read_ace
+from unmask.data.brat import is_brat, read_brat
 from unmask.data.conll import read_conll, read_iob2
 from unmask.data.docbin import read_docbin
 from unmask.data.folders import find_splits
 from unmask.data.hub import read_parquet, read_saved_dataset
+from unmask.data.label_studio import looks_like_label_studio, read_label_studio
 from unmask.data.records import read_json_array, read_jsonl
 from unmask.data.semeval import read_semeval
 from unmask.data.sentence import SPLITS, Corpus
@@ -23,10 +25,12 @@ from unmask.data.tags import split_tag
 
 READERS: dict[str, Callable[[Path, ReadOptions], Reading]] = {
     "ace": read_ace,
+    "brat": read_brat,
     "conll": read_conll,
     "iob2": read_iob2,
     "json": read_json_array,
     "jsonl": read_jsonl,
+    "label_studio": read_label_studio,
     "parquet": lambda path, options: read_parquet([path], Source.of(path), options),
     "saved": read_saved_dataset,
     "semeval": read_semeval,
@@ -72,7 +76,7 @@ def corpus_of(name: str, readings: Mapping[str, Reading], licence: str = "unknow
 
 
 def read_file(path: Path, options: ReadOptions | None = None) -> Reading:
-    """The sentences of one file (or saved `datasets` folder) in whatever format it has.
+    """The sentences of one file (or folder: of `datasets`, of BRAT) in whatever format it has.
 
     Raises:
         FileNotFoundError: when it is not there.
@@ -89,7 +93,7 @@ def detect_format(path: Path) -> str:
         ValueError: for text that is not UTF-8.
     """
     if path.is_dir():
-        return "saved"
+        return "brat" if is_brat(path) else "saved"
     by_ending = {".spacy": "spacy", ".parquet": "parquet", ".xml": "semeval"}
     if path.suffix.lower() in by_ending:
         return by_ending[path.suffix.lower()]
@@ -99,7 +103,9 @@ def detect_format(path: Path) -> str:
     if beginning in ("{", "[") and is_json:
         if f'"{MENTIONS_KEY}"' in text:
             return "ace"
-        return "json" if beginning == "[" else "jsonl"
+        if beginning == "[":
+            return "label_studio" if looks_like_label_studio(text) else "json"
+        return "jsonl"
     if path.suffix.lower() in (".json", ".jsonl"):
         return path.suffix.lower()[1:]
     if text.lstrip().startswith(("<?xml", "<sentences", "<!DOCTYPE")):
