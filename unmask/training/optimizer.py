@@ -65,34 +65,39 @@ class RunOptimizer:
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimizer state by name, for a checkpoint."""
         saved = {f"weight/{name}": view.detach() for name, view in self.views.items()}
-        names = list(self.views)
-        for index, state in self.optimizer.state_dict()["state"].items():
-            for key, value in state.items():
+        for name, view in self.views.items():
+            # Not `state_dict()`, in which bitsandbytes hides its tensors from FSDP.
+            for key, value in self.optimizer.state[view].items():
                 tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-                saved[f"state/{names[index]}/{key}"] = tensor
+                saved[f"state/{name}/{key}"] = tensor
         return {name: tensor.cpu().contiguous().clone() for name, tensor in saved.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` gave.
 
         Raises:
-            ValueError: when a tensor is missing or has another shape.
+            ValueError: when a tensor is missing, foreign or has another shape.
         """
-        names = list(self.views)
-        states: dict[int, dict[str, Any]] = {}
+        states: dict[str, dict[str, Any]] = {name: {} for name in self.views}
+        for key, tensor in tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind != "state":
+                continue
+            name, _, field = rest.rpartition("/")
+            if name not in states:
+                raise ValueError(f"the checkpoint does not fit: it holds state of {name}")
+            # bitsandbytes counts its steps in an int, PyTorch in a tensor of float32.
+            is_int = tensor.ndim == 0 and not tensor.is_floating_point()
+            states[name][field] = tensor.item() if is_int else tensor
         for name, view in self.views.items():
             saved = tensors.get(f"weight/{name}")
             if saved is None or saved.shape != view.shape:
                 raise ValueError(f"the checkpoint does not fit: {name} is missing or differs")
             view.data.copy_(saved)
-        for key, tensor in tensors.items():
-            kind, _, rest = key.partition("/")
-            if kind == "state":
-                name, _, field = rest.rpartition("/")
-                value = tensor.item() if field == "step" and _counts_in_int(self) else tensor
-                states.setdefault(names.index(name), {})[field] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+            self.optimizer.state[view] = {
+                field: value.to(view.device, copy=True) if isinstance(value, Tensor) else value
+                for field, value in states[name].items()
+            }
 
 
 def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
@@ -116,7 +121,3 @@ def build_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.opt
     # Paging moves optimizer state between GPU and host; on a CPU there is nothing to page.
     on_gpu = parameters[0].device.type == "cuda"
     return (PagedAdamW8bit if on_gpu else AdamW8bit)(parameters, **settings)
-
-
-def _counts_in_int(optimizer: RunOptimizer) -> bool:
-    return optimizer.recipe.optimizer != "adamw"

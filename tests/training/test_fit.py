@@ -1,0 +1,169 @@
+"""Training to the end: the proof before it, checkpoints during it, and going on after a kill."""
+
+import pytest
+import torch
+
+from unmask import attention
+from unmask.training import fit as fit_module
+from unmask.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
+from unmask.training.fit import fit
+
+
+@pytest.fixture
+def run(make_stack, make_trainees, tmp_path):
+    """`run(specs, stop_step)`: train a fresh stack, resuming from what is in `folders`."""
+
+    def train(specs, stop_step=None, dtype=torch.float32, checkpoint_seconds=1e9):
+        model, trainees = make_stack(specs, dtype), make_trainees(specs, stop_step)
+        folders = [tmp_path / str(index) for index in range(len(specs))]
+        fit(model, trainees, folders, show_progress=False, checkpoint_seconds=checkpoint_seconds)
+        return model, trainees
+
+    return train
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "paged_adamw_8bit"])
+def test_a_stack_that_was_stopped_goes_on_bit_by_bit(
+    run, make_stack, make_trainees, four, optimizer
+):
+    # Those whose windows all end together: else other batches would meet in a pack after the stop,
+    # which is tested below.
+    specs = [spec.change(optimizer=optimizer) for spec in four[:3]]
+    straight, expected = make_stack(specs, torch.float32), make_trainees(specs)
+    fit(straight, expected, show_progress=False)
+    _, halfway = run(specs, stop_step=7)
+    assert [trainee.progress.steps for trainee in halfway] == [7, 7, 7]
+    resumed, trainees = run(specs)
+    for name, parameter in straight.stacked_parameters().items():
+        assert torch.equal(resumed.stacked_parameters()[name], parameter), name
+    for trainee, other in zip(trainees, expected, strict=True):
+        assert trainee.progress.train_loss == other.progress.train_loss
+        assert trainee.progress.tokens == other.progress.tokens
+
+
+def test_runs_may_be_stacked_otherwise_when_they_go_on(
+    run, make_stack, make_trainees, four, tmp_path
+):
+    """A checkpoint belongs to a run, not to its stack; float64, sums in another order."""
+    straight, expected = make_stack(four), make_trainees(four)
+    fit(straight, expected, show_progress=False)
+    run(four, stop_step=7, dtype=torch.float64)
+    model, trainees = make_stack(four[1:2]), make_trainees(four[1:2])
+    fit(model, trainees, [tmp_path / "1"], show_progress=False)
+    assert trainees[0].progress.steps == 20
+    for name, tensor in model.run_parameters(0).items():
+        theirs = straight.run_parameters(1)[name]
+        torch.testing.assert_close(tensor, theirs, atol=1e-12, rtol=0)
+
+
+def test_what_is_through_is_not_trained_again(run, four):
+    first, _ = run(four[:2])
+    again, trainees = run(four[:2])
+    assert [trainee.progress.steps for trainee in trainees] == [20, 20]
+    for name, parameter in first.stacked_parameters().items():
+        assert torch.equal(again.stacked_parameters()[name], parameter), name
+
+
+def test_a_diverged_run_stays_so_after_a_resume(run, make_stack, make_trainees, four, tmp_path):
+    model, trainees = make_stack(four[:2]), make_trainees(four[:2])
+    model.score_weight.data[1, 0, 0] = float("inf")
+    fit(model, trainees, [tmp_path / "0", tmp_path / "1"], show_progress=False)
+    _, again = run(four[:2])
+    assert [trainee.progress.diverged for trainee in again] == [False, True]
+    assert again[1].progress.steps == 1
+
+
+def test_checkpoints_come_in_time_and_always_between_two_windows(run, four, monkeypatch, tmp_path):
+    written = []
+    original = fit_module.write_checkpoint
+
+    def spy(folder, progress, tensors):
+        written.append((folder.name, progress.microbatches))
+        original(folder, progress, tensors)
+
+    monkeypatch.setattr(fit_module, "write_checkpoint", spy)
+    run(four[:1] + four[3:], stop_step=3, checkpoint_seconds=0)
+    # Run 0: 4 batches an epoch in windows of 2. Run 1: 5 batches in windows of 3, the second short.
+    assert [at for name, at in written if name == "0"][:3] == [2, 4, 6]
+    assert sorted({at for name, at in written if name == "1"}) == [3, 5, 8]
+
+
+def test_every_run_gets_its_turn_though_its_windows_end_at_other_times(run, four, monkeypatch):
+    """A clock that all runs share would be reset while one of them stands within a window."""
+    now = iter(range(10_000))
+    monkeypatch.setattr(fit_module.time, "monotonic", lambda: float(next(now)))
+    written = []
+    monkeypatch.setattr(
+        fit_module, "write_checkpoint", lambda folder, *rest: written.append(folder.name)
+    )
+    specs = [spec.change(max_grad_norm=1.0) for spec in (four[0], four[3])]
+    run(specs, checkpoint_seconds=30.0)
+    assert min(written.count(name) for name in ("0", "1")) >= 3
+
+
+def test_a_kill_within_a_window_falls_back_to_the_last_whole_one(run, four, tmp_path, monkeypatch):
+    """Ctrl-C in the middle: what is on disk is between two windows and goes on to the same end."""
+    straight, _ = run(four[:2])
+    for name in ("0", "1"):
+        (tmp_path / name / CHECKPOINT_FILE).unlink()
+    original = fit_module.FusedRuns.training_step
+    calls = iter(range(10_000))
+
+    def interrupted(self, batch, batch_idx):
+        if next(calls) == 9:
+            raise KeyboardInterrupt
+        original(self, batch, batch_idx)
+
+    monkeypatch.setattr(fit_module.FusedRuns, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(four[:2], checkpoint_seconds=0)
+    found = read_checkpoint(tmp_path / "0", "0000-1")
+    assert found is not None
+    assert (found[0].microbatches, found[0].steps) == (8, 4)
+    resumed, _ = run(four[:2])
+    for name, parameter in straight.stacked_parameters().items():
+        assert torch.equal(resumed.stacked_parameters()[name], parameter), name
+
+
+def test_a_checkpoint_of_another_run_is_refused(run, four, tmp_path):
+    run(four[:1], stop_step=1)
+    with pytest.raises(ValueError, match="is a checkpoint of run 0000-1, not of 0110-2"):
+        run(four[1:2])
+
+
+def test_nothing_is_trained_where_a_layer_disagrees_with_its_configuration(
+    make_stack, make_trainees, four, monkeypatch
+):
+    original = attention.varlen_attention
+
+    def always_causal(q, k, v, cu_seqlens, max_seqlen, causal, *rest):
+        return original(q, k, v, cu_seqlens, max_seqlen, torch.ones_like(causal), *rest)
+
+    monkeypatch.setattr(attention, "varlen_attention", always_causal)
+    model, trainees = make_stack(four), make_trainees(four)
+    before = {name: p.detach().clone() for name, p in model.stacked_parameters().items()}
+    with pytest.raises(RuntimeError, match="layer 1 is causal but should look right"):
+        fit(model, trainees, show_progress=False)
+    for name, parameter in model.stacked_parameters().items():
+        assert torch.equal(parameter, before[name])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_model_is_left_in_eval_mode_and_recomputes_nothing(
+    make_stack, make_trainees, four, checkpointing
+):
+    spec = four[0].change(max_steps=1, gradient_checkpointing=checkpointing)
+    model = make_stack([spec])
+    fit(model, make_trainees([spec]), show_progress=False)
+    assert not model.training
+    assert not model.backbone.training
+    assert not any(getattr(m, "gradient_checkpointing", False) for m in model.backbone.modules())
+
+
+def test_progress_goes_to_stderr_and_quiet_is_quiet(make_stack, make_trainees, four, capfd):
+    spec = four[0].change(max_steps=2)
+    fit(make_stack([spec]), make_trainees([spec]), show_progress=False)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    fit(make_stack([spec]), make_trainees([spec]), show_progress=True)
+    assert capfd.readouterr().out == ""
