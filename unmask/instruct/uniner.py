@@ -224,11 +224,10 @@ class UniNER(System):
         import regex
 
         if self.variant != "all-in-one":
-            return Grammar(rf" ?{JSON_LIST}", ("", "]", '"]'))
-        pairs = ", ".join(
-            rf"{regex.escape(json.dumps(name))}: {JSON_LIST}" for name in query.labels
-        )
-        return Grammar(rf" ?\{{{pairs}\}}", ("", "}", "]}", '"]}'))
+            return Grammar(rf" ?{JSON_LIST}", ("", "]", '"]', "[]"))
+        names = [json.dumps(name) for name in query.labels]
+        pairs = ", ".join(rf"{regex.escape(name)}: {JSON_LIST}" for name in names)
+        return Grammar(rf" ?\{{{pairs}\}}", ("", *_object_endings(names)))
 
 
 def conversation_segments(
@@ -249,3 +248,12 @@ def _typed_words(item: str) -> list[str]:
     """Words with their type, so that only strings of one type can share a word."""
     kind, _, text = item.partition("\t")
     return [f"{kind}\t{word}" for word in text.split()]
+
+
+def _object_endings(names: Sequence[str]) -> list[str]:
+    """Ways to end an object with every type that it still lacks, wherever it was cut off."""
+    rests = [", ".join(f"{name}: []" for name in names[index:]) for index in range(len(names) + 1)]
+    opened = [
+        f"{closing}{', ' if rest else ''}{rest}}}" for rest in rests for closing in ("]", '"]')
+    ]
+    return sorted([*opened, *(f"{start}{rests[0]}}}" for start in ("", "{"))], key=len)

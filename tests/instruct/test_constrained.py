@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unmask.instruct.constrained import completed
+from unmask.instruct.examples import Entity, IEExample
+from unmask.instruct.labels import LabelSet
+from unmask.instruct.registry import load_system
+
+LABELS = LabelSet(("LOC", "PER"))
+EXAMPLE = IEExample(
+    "e",
+    "Vana (went) to Kané",
+    ("Vana", "(went)", "to", "Kané"),
+    (Entity("Vana", "PER", 0, 1), Entity("Kané", "LOC", 3, 4)),
+)
+SYSTEMS = [
+    load_system("it"),
+    load_system("instructuie"),
+    load_system("uniner"),
+    load_system("uniner", variant="all-in-one"),
+]
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda one: one.name)
+def test_gold_answers_are_well_formed(system):
+    for query in system.render(EXAMPLE, LABELS):
+        grammar = system.grammar(query)
+        assert regex.fullmatch(grammar.pattern, query.answer)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda one: one.name)
+def test_what_is_cut_off_is_closed_so_that_it_parses(system, data):
+    query = data.draw(st.sampled_from(system.render(EXAMPLE, LABELS)))
+    cut = query.answer[: data.draw(st.integers(0, len(query.answer)))]
+    grammar = system.grammar(query)
+    text = completed(cut, grammar)
+    assert regex.fullmatch(grammar.pattern, text)
+    assert system.parse(text, query).status in ("ok", "empty")
+
+
+def test_systems_without_a_grammar_say_so():
+    system = load_system("instructuie", use="RE")
+    (query,) = system.render(EXAMPLE, LABELS)
+    assert system.grammar(query) is None
