@@ -124,7 +124,7 @@ def pieces(tensors, lengths):
 @pytest.mark.parametrize("dtype", CAPS, ids=str)
 @settings(
     deadline=None,
-    max_examples=60 if ON_GPU else 2,
+    max_examples=60 if ON_GPU else 1,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -147,7 +147,7 @@ def test_errors_stay_under_the_caps_over_many_packs(triton_device, dtype, case):
     check(case, dtype, triton_device)
 
 
-@pytest.mark.parametrize("head_dim", [5, 16, 96, 128, 256])
+@pytest.mark.parametrize("head_dim", [5, 96, 256])
 def test_any_head_size_is_padded_to_what_the_matrix_units_take(triton_device, head_dim):
     check(Case((9, 4), (False, True), head_dim=head_dim), torch.float32, triton_device)
 

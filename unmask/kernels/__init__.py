@@ -61,9 +61,10 @@ def varlen_attention(
     implementation = _attention_rectangles
     if _suits_triton(query, key, value):
         from unmask.kernels.attention_backward import varlen_attention as implementation
-    return implementation(
-        query, key, value, cu_seqlens, max_seqlen, causal, scale, window, softcap, cos, sin
-    )
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        return implementation(
+            query, key, value, cu_seqlens, max_seqlen, causal, scale, window, softcap, cos, sin
+        )
 
 
 def grouped_lora(x: Tensor, lora_a: Tensor, lora_b: Tensor, run_offsets: Tensor) -> Tensor:
@@ -127,17 +128,9 @@ def dequantize_nf4(
     implementation = _dequantize_by_table
     if packed.is_cuda and _triton_is_installed():
         from unmask.kernels.nf4_triton import dequantize_nf4 as implementation
-    return implementation(
-        packed,
-        absmax,
-        shape,
-        dtype,
-        block_size,
-        absmax_levels,
-        absmax_scale,
-        absmax_offset,
-        absmax_block_size,
-    )
+    scales = (absmax_levels, absmax_scale, absmax_offset, absmax_block_size)
+    with torch.cuda.device_of(packed):
+        return implementation(packed, absmax, shape, dtype, block_size, *scales)
 
 
 def _suits_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:

@@ -56,7 +56,6 @@ def _dequantize_kernel(
         scale = level * scale_of_scale + tl.load(absmax_offset)
     first = tl.load(levels + (codes >> 4)) * scale
     second = tl.load(levels + (codes & 15)) * scale
-    dtype = weights.dtype.element_ty
-    tl.store(weights + byte * 2, narrow(first, dtype, EMULATE), mask=kept)
-    second = narrow(second, dtype, EMULATE)
-    tl.store(weights + byte * 2 + 1, second, mask=byte * 2 + 1 < num_weights)
+    result = narrow(tl.interleave(first, second), weights.dtype.element_ty, EMULATE)
+    place = tl.program_id(0).to(tl.int64) * (2 * BYTES) + tl.arange(0, 2 * BYTES)
+    tl.store(weights + place, result, mask=place < num_weights)
