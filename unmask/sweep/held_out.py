@@ -39,7 +39,8 @@ def score_test(job: Job) -> None:
         with job.model(stack) as model:
             for index, run in enumerate(stack):
                 load_adapter(model, job.folder(run), index)
-            for run, scores in zip(stack, job.score(model, job.corpus.test), strict=True):
+            scored = job.score(model, job.corpus.test, job.counts_paths(stack, "test"))
+            for run, scores in zip(stack, scored, strict=True):
                 job.ledger.append_test(run.id, scores)
 
 

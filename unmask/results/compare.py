@@ -1,0 +1,263 @@
+"""Is one configuration better than another? Paired over seeds, and over sentences.
+
+The two say different things: over seeds, whether training anew would give the same order; over
+sentences, whether another sample of text would. Neither stands in for the other. P-values of
+several pairs are corrected together by Holm's method, each kind by itself. The one thing that
+is easy to get wrong: intervals are not corrected, and the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from unmask.results.counts import Counts, pooled
+from unmask.results.groups import Group
+from unmask.results.output_side import published_test, seed_test
+from unmask.results.run import Run, RunResult
+from unmask.results.statistics import (
+    Comparison,
+    bootstrap_over_sentences,
+    compare,
+    f1_of,
+    holm,
+    seed_scores,
+)
+
+CountsOf = Callable[[Run, str], Counts | None]
+"""Counts of a run on a split, where they were kept."""
+
+NUM_SHUFFLES = 4999
+
+
+@dataclass(frozen=True)
+class OverSentences:
+    """First minus second on the same sentences, pooled over `num_runs` runs a side.
+
+    `interval` is a 95 % bootstrap over sentences; `p_value` (two-sided) is of approximate
+    randomization: how often swapping sides at random, sentence by sentence, differs as much.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    num_sentences: int
+    num_runs: int
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """First minus second on one split; a part that cannot be had is None."""
+
+    first: str
+    second: str
+    split: str
+    over_seeds: Comparison | None
+    over_sentences: OverSentences | None
+    p_holm: float | None = None
+    """Of `over_seeds.p_value`, corrected for all pairs compared."""
+
+
+def compare_in_group(
+    group: Group, names: Sequence[str], split: str, counts_of: CountsOf
+) -> list[Pair]:
+    """Every pair of the named configurations or baselines of one group.
+
+    Args:
+        group: results of one task, backbone and recipe.
+        names: codes as in the ledger, or baselines by name; two or more.
+        split: "validation" or "test".
+        counts_of: finds counts per sentence.
+
+    Raises:
+        ValueError: for a name that the group does not have, or fewer than two.
+    """
+    if len(set(names)) < 2:
+        raise ValueError("name two or more different configurations to compare")
+    sides = {name: _results_of(group, name) for name in names}
+    pairs = [
+        Pair(
+            first,
+            second,
+            split,
+            compare(_f1_by_seed(sides[first], split), _f1_by_seed(sides[second], split)),
+            _over_sentences_of_runs(sides[first], sides[second], split, counts_of),
+        )
+        for first, second in combinations(dict.fromkeys(names), 2)
+    ]
+    return corrected(pairs)
+
+
+def compare_counts(first: Counts, second: Counts, num_runs: int = 1) -> OverSentences:
+    """Two sides on the same sentences.
+
+    Raises:
+        ValueError: when the sides have different lengths or fewer than two sentences.
+    """
+    difference, low, high = bootstrap_over_sentences(first, second)
+    p_value = randomization_p(first, second)
+    return OverSentences(difference, (low, high), p_value, len(first), num_runs)
+
+
+def corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs with Holm's correction put in, over seeds and over sentences."""
+    by_seeds = _holm_where_known([p.over_seeds and p.over_seeds.p_value for p in pairs])
+    by_sentences = _holm_where_known([p.over_sentences and p.over_sentences.p_value for p in pairs])
+    return [
+        replace(
+            pair,
+            p_holm=of_seeds,
+            over_sentences=pair.over_sentences
+            and replace(pair.over_sentences, p_holm=of_sentences),
+        )
+        for pair, of_seeds, of_sentences in zip(pairs, by_seeds, by_sentences, strict=True)
+    ]
+
+
+def randomization_p(first: Counts, second: Counts, num_shuffles: int = NUM_SHUFFLES) -> float:
+    """Two-sided p-value that the sides differ in F1 by more than the luck of who had which."""
+    import numpy as np
+
+    left, right = np.array(first, dtype=float), np.array(second, dtype=float)
+    rng = np.random.default_rng(0)
+
+    def f1(sums: Any) -> Any:
+        return 2 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
+
+    def difference(swap: Any) -> Any:
+        moved = swap @ (right - left)  # [shuffles, 3]
+        return np.abs(f1(left.sum(0) + moved) - f1(right.sum(0) - moved))
+
+    observed = difference(np.zeros((1, len(left))))[0]
+    as_extreme = 0
+    for start in range(0, num_shuffles, 500):  # all at once would need gigabytes
+        size = (min(500, num_shuffles - start), len(left))
+        as_extreme += int(np.sum(difference(rng.integers(0, 2, size)) >= observed - 1e-12))
+    return (as_extreme + 1) / (num_shuffles + 1)
+
+
+def to_json(pairs: Sequence[Pair], group: Group | None = None) -> dict[str, Any]:
+    """Plain JSON values; with a group the output-side tests beside the pairs."""
+    values: dict[str, Any] = {"pairs": [asdict(pair) for pair in pairs]}
+    if group is not None:
+        published, sound = _output_side(group, pairs[0].split)
+        values = {
+            "task": group.task,
+            "backbone": group.backbone,
+            **values,
+            "opening_more_near_output": {
+                "published_test": published and asdict(published),
+                "over_seeds": sound and asdict(sound),
+            },
+        }
+    return values
+
+
+def to_text(pairs: Sequence[Pair], group: Group | None = None) -> str:
+    """What a person reads."""
+    lines = [] if group is None else [group.title]
+    for pair in pairs:
+        lines.append(f"{pair.first} minus {pair.second}, {pair.split} F1")
+        lines.append(f"  over seeds:     {_seeds_in_words(pair)}")
+        lines.append(f"  over sentences: {_sentences_in_words(pair.over_sentences)}")
+    if group is not None:
+        lines += _output_side_in_words(group, pairs[0].split)
+    if len(pairs) > 1:
+        lines.append(f"Holm's correction is for these {len(pairs)} pairs; intervals have none.")
+    return "\n".join(lines)
+
+
+def _results_of(group: Group, name: str) -> list[RunResult]:
+    found = [result for result in group.results if result.run.config == name]
+    found += group.baselines.get(name, ())
+    if not found:
+        known = ", ".join([*group.codes, *group.baselines])
+        raise ValueError(f"{group.title} has no results of {name}; there are {known}")
+    return found
+
+
+def _f1_by_seed(results: Sequence[RunResult], split: str) -> dict[int, float]:
+    scored = {result.run.seed: f1_of(result, split) for result in results}
+    return {seed: f1 for seed, f1 in scored.items() if f1 is not None}
+
+
+def _over_sentences_of_runs(
+    first: Sequence[RunResult], second: Sequence[RunResult], split: str, counts_of: CountsOf
+) -> OverSentences | None:
+    """Pooled over the seeds of which both sides kept counts."""
+    sides = [_counts_by_seed(results, split, counts_of) for results in (first, second)]
+    seeds = sorted(set(sides[0]) & set(sides[1]))
+    if not seeds:
+        return None
+    left, right = (pooled([side[seed] for seed in seeds]) for side in sides)
+    return compare_counts(left, right, len(seeds)) if len(left) > 1 else None
+
+
+def _counts_by_seed(
+    results: Sequence[RunResult], split: str, counts_of: CountsOf
+) -> Mapping[int, Counts]:
+    # A run without a score (diverged, or not tested) must not come in by its counts.
+    kept = {
+        result.run.seed: counts_of(result.run, split)
+        for result in results
+        if f1_of(result, split) is not None
+    }
+    return {seed: counts for seed, counts in kept.items() if counts is not None}
+
+
+def _holm_where_known(p_values: Sequence[float | None]) -> list[float | None]:
+    known = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(known) for p in p_values]
+
+
+def _output_side(group: Group, split: str) -> tuple[Any, Any]:
+    scores = seed_scores(group.results, split)
+    means = {code: sum(of.values()) / len(of) for code, of in scores.items()}
+    return published_test(means), seed_test(scores)
+
+
+def _output_side_in_words(group: Group, split: str) -> list[str]:
+    published, sound = _output_side(group, split)
+    if published is None:
+        return []
+    lines = [f"opening more near the output, {published.num_pairs} pairs, {split} F1"]
+    for name, test, counted in (
+        ("published test", published, "pairs, taken as independent"),
+        ("over seeds", sound, "seeds"),
+    ):
+        if test is not None:
+            gain = f"gain {test.gain:+.4f}"
+            count = f"{test.num_observations} {counted}"
+            lines.append(f"  {name + ':':<16}{gain}, one-sided {_p(test.p_value)}, {count}")
+    return lines
+
+
+def _seeds_in_words(pair: Pair) -> str:
+    found = pair.over_seeds
+    if found is None:
+        return "no seed that both were scored with"
+    text = f"{found.difference:+.4f}{_interval(found.interval)}, {_p(found.p_value)}"
+    return f"{text}{_holm_in_words(pair.p_holm)}, {found.num_seeds} shared seeds"
+
+
+def _sentences_in_words(found: OverSentences | None) -> str:
+    if found is None:
+        return "no counts per sentence were kept for both"
+    text = f"{found.difference:+.4f}{_interval(found.interval)}, {_p(found.p_value)}"
+    sentences = f"{found.num_sentences} sentences, runs a side: {found.num_runs}"
+    return f"{text}{_holm_in_words(found.p_holm)}, {sentences}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" (95 %: {interval[0]:+.4f} to {interval[1]:+.4f})"
+
+
+def _holm_in_words(p_value: float | None) -> str:
+    return "" if p_value is None else f" (Holm {p_value:.4f})"
+
+
+def _p(value: float | None) -> str:
+    return "no p-value (too few or no spread)" if value is None else f"p = {value:.4f}"
