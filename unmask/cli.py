@@ -7,12 +7,12 @@ flags are known to be right, so `--help` is instant.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unmask import labeler_commands
 from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
@@ -92,19 +92,6 @@ def rdrr(arguments: argparse.Namespace) -> None:
     print(measure(corpus.split(arguments.split), load_parser(arguments.parser)))
 
 
-def predict(arguments: argparse.Namespace) -> None:
-    """Label the lines of a file, or of stdin, one JSON object a line."""
-    from unmask.model import UnmaskedForTokenClassification
-
-    if not _is_saved(arguments.model):
-        raise ValueError(f"{arguments.model} is not a folder written by save_pretrained or a sweep")
-    _check_input(arguments.file)
-    model = UnmaskedForTokenClassification.from_pretrained(arguments.model, device=arguments.device)
-    for batch in _batches(_lines(arguments.file), 64):
-        for text, spans in zip(batch, model.predict(batch, arguments.batch_size), strict=True):
-            print(json.dumps({"text": text, "spans": spans}, ensure_ascii=False), flush=True)
-
-
 def report(arguments: argparse.Namespace) -> None:
     """Make the pages of a sweep again from its ledger."""
     from rich.console import Console
@@ -167,11 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--parser", metavar="NAME", help="spaCy model (default: the best found)")
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
-    command = add("predict", predict, "label the lines of a file; - reads stdin")
-    command.add_argument("model", help="folder of a saved labeler")
-    command.add_argument("file", help="text, one input a line, or -")
-    command.add_argument("-b", "--batch-size", type=int, default=8, metavar="N")
-    _add_common(command)
+    labeler_commands.add_to(add, _add_data, _load)
 
     command = add("report", report, "make the pages of a sweep again from its ledger")
     command.add_argument("folder", type=Path, help="the --out folder of a sweep")
@@ -222,32 +205,6 @@ def _is_saved(model: str) -> bool:
     from unmask.saving import is_saved
 
     return is_saved(Path(model))
-
-
-def _check_input(name: str) -> None:
-    if name != "-" and not Path(name).is_file():
-        raise FileNotFoundError(f"there is no file {name}; give a text file, or - for stdin")
-
-
-def _lines(name: str) -> Iterator[str]:
-    """The lines of a file, or of stdin, without their ends."""
-    with sys.stdin.buffer if name == "-" else open(name, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                raise ValueError(f"{name}:{number}: not UTF-8; convert the text first") from None
-
-
-def _batches(lines: Iterable[str], size: int) -> Iterable[list[str]]:
-    batch: list[str] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _cuda_device() -> str:

@@ -97,6 +97,13 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
     return model.eval()
 
 
+def store_temperature(folder: Path, temperature: float) -> None:
+    """Write another temperature into a saved labeler; nothing else of it changes."""
+    path = folder / CONFIG_FILE
+    values = json.loads(path.read_text(encoding="utf-8"))
+    _write_json(path, {**values, "temperature": temperature})
+
+
 def load_adapter(model: Any, folder: Path, run: int = 0) -> None:
     """Copy saved adapters and head into one run, after checking every name, shape and value.
 

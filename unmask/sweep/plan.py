@@ -122,6 +122,7 @@ class SweepSettings:
             "validation_from": self.validation_from,
             "limit_train": self.limit_train,
             "column": self.column,
+            "repair": self.repair,
         }
 
 

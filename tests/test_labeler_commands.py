@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from unmask.cli import main
+from unmask.data import lookright
+
+TEXT = "Velmora , a river in the north , froze early"
+
+
+@pytest.fixture(scope="module")
+def labeler(random_labeler):
+    return random_labeler("0110", lookright.generate(1, 3, 3, 3).labels)
+
+
+@pytest.fixture
+def saved(labeler, tmp_path):
+    labeler.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    corpus = lookright.generate(3, 20, 12, 12)
+    for name, sentences in (("train", corpus.train), ("dev", corpus.validation)):
+        rows = ["\n".join(map(" ".join, zip(s.words, s.tags, strict=True))) for s in sentences]
+        folder = tmp_path / "data"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.txt").write_text("\n\n".join(rows) + "\n")
+    return folder
+
+
+def stdin(monkeypatch, text):
+    class Stdin:
+        buffer = io.BytesIO(text.encode())
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, arguments)))
+    return stop.value.code, capsys.readouterr().err
+
+
+def test_predict_obeys_threshold_and_format(saved, labeler, monkeypatch, capsys):
+    stdin(monkeypatch, f"{TEXT}\n\n{TEXT}")
+    main(["predict", str(saved), "-", "--threshold", "0.5", "--format", "hf"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == [TEXT, "", TEXT]
+    expected = labeler.predict(TEXT, threshold=0.5, format="hf")
+    assert [span["word"] for span in lines[0]["spans"]] == [span["word"] for span in expected]
+    assert [span["score"] for span in lines[0]["spans"]] == pytest.approx(
+        [span["score"] for span in expected], abs=1e-5
+    )
+
+
+def test_predict_writes_columns_that_can_be_read_again(saved, labeler, tmp_path, capsys):
+    from unmask.data.readers import read_file
+
+    (tmp_path / "in.txt").write_text(f"{TEXT}\n{TEXT}\n")
+    main(["predict", str(saved), str(tmp_path / "in.txt"), "--format", "conll"])
+    (tmp_path / "out.conll").write_text(capsys.readouterr().out)
+    assert len(read_file(tmp_path / "out.conll").sentences) == 2
+
+
+def test_predict_can_refuse_what_is_too_long(saved, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text(" ".join([TEXT] * 30))
+    code, said = fails(capsys, "predict", saved, tmp_path / "in.txt", "--on-truncation", "error")
+    assert code == 2
+    assert "do not fit into" in said
+
+
+def test_evaluate_gives_the_score_of_the_scorer_and_the_mistakes(saved, labeler, data_dir, capsys):
+    from unmask.data.tasks import load_task
+    from unmask.evaluation import evaluate
+
+    main(["evaluate", str(saved), "--data-dir", str(data_dir), "--split", "validation"])
+    out = capsys.readouterr().out
+    corpus = load_task("data", data_dir)
+    expected = evaluate(labeler, corpus.validation, corpus.train)
+    assert out.strip() == expected.to_text()
+    counts = expected.mistakes.counts
+    assert expected.mistakes.num_correct + sum(
+        counts[kind] for kind in ("boundary", "label", "missed")
+    ) == sum(row["support"] for row in expected.scores["per_label"].values())
+    assert "strict, IOB2, 12 sentences, 0 words cut" in out
+
+
+def test_evaluating_an_empty_split_is_refused(saved, data_dir, capsys):
+    code, said = fails(capsys, "evaluate", saved, "--data-dir", data_dir)
+    assert code == 2
+    assert "there is no sentence to evaluate on" in said
+
+
+def test_calibrate_stores_the_temperature_and_nothing_else(saved, data_dir, capsys):
+    before = json.loads((saved / "unmask_config.json").read_text())
+    card = (saved / "README.md").read_bytes()
+    main(["calibrate", str(saved), "--data-dir", str(data_dir)])
+    after = json.loads((saved / "unmask_config.json").read_text())
+    assert f"temperature {after['temperature']:.4f}" in capsys.readouterr().out
+    assert after["temperature"] != 1
+    assert {**before, "temperature": None} == {**after, "temperature": None}
+    assert (saved / "README.md").read_bytes() == card
+
+
+def test_export_writes_a_folder_that_transformers_loads(saved, tmp_path, capsys):
+    from transformers import AutoModelForTokenClassification
+
+    main(["export", str(saved), str(tmp_path / "merged")])
+    model = AutoModelForTokenClassification.from_pretrained(tmp_path / "merged")
+    assert model.config.unmask_bidirectional == [False] * 2 + [True] * 4 + [False] * 2
+
+
+def test_push_uploads_what_was_staged(saved, monkeypatch, capsys):
+    from pathlib import Path
+
+    uploaded = {}
+
+    class Api:
+        def __init__(self, **settings):
+            pass
+
+        def create_repo(self, repo_id, private, exist_ok):
+            class Address(str):
+                repo_id = ""
+
+            address = Address("https://hub/" + repo_id)
+            address.repo_id = repo_id
+            return address
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            uploaded[repo_id] = {path.name for path in Path(folder_path).iterdir()}
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    main(["push", str(saved), "me/labeler"])
+    assert capsys.readouterr().out == "https://hub/me/labeler\n"
+    assert "adapter_model.safetensors" in uploaded["me/labeler"]
+    assert "model.safetensors" not in uploaded["me/labeler"]
+
+
+def test_serve_listens_where_it_is_told(saved, monkeypatch, capsys):
+    import uvicorn
+
+    asked = {}
+    monkeypatch.setattr(uvicorn, "run", lambda app, **how: asked.update(how))
+    main(["serve", str(saved), "--port", "1234"])
+    assert asked["host"] == "127.0.0.1"
+    assert asked["port"] == 1234
+    assert "http://127.0.0.1:1234" in capsys.readouterr().err
+
+
+def test_serve_says_what_to_install(saved, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "unmask.plugins.serve", raising=False)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    code, said = fails(capsys, "serve", saved)
+    assert code == 2
+    assert 'pip install "unmask[serve]"' in said
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "serve", "export", "push", "predict"])
+def test_a_folder_that_is_no_labeler_is_refused(command, tmp_path, data_dir, capsys):
+    extra = {
+        "export": [tmp_path / "out"],
+        "push": ["me/x"],
+        "predict": ["-"],
+        "evaluate": ["--data-dir", data_dir],
+        "calibrate": ["--data-dir", data_dir],
+    }
+    code, said = fails(capsys, command, tmp_path, *extra.get(command, []))
+    assert code == 2
+    assert "is not a folder written by save_pretrained or a sweep" in said
+
+
+def test_reproduce_refuses_what_is_no_record(tmp_path, capsys):
+    code, said = fails(capsys, "reproduce", tmp_path)
+    assert code == 2
+    assert "run.json; give the run.json of a sweep's run" in said

@@ -1,0 +1,195 @@
+"""Subcommands of `unmask` for a labeler that is trained: predict, evaluate, serve, pass on.
+
+Each parses, calls one function and prints. Nothing heavy is imported before the flags are known
+to be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.errors import RUN_TIME_ERROR
+
+if TYPE_CHECKING:
+    from unmask.data.sentence import Corpus
+    from unmask.model import UnmaskedForTokenClassification
+
+READ_AHEAD = 64
+"""Lines of a file that are labelled together."""
+
+FORMATS = ("unmask", "hf", "spacy", "conll")
+"""Those of `unmask.formats` that make sense line by line."""
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Label the lines of a file, or of stdin, one JSON object a line (or CoNLL columns)."""
+    _check_input(arguments.file)
+    labeler = _load_labeler(arguments)
+    labeler.merge()
+    kept: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in _lines(arguments.file):
+            kept.append(line)
+            yield line
+
+    found = labeler.predict_iter(
+        lines(),
+        arguments.batch_size,
+        read_ahead=READ_AHEAD,
+        threshold=arguments.threshold,
+        on_truncation=arguments.on_truncation,
+        format=arguments.format,
+    )
+    for result in found:
+        text = kept.pop(0)
+        if isinstance(result, str):
+            sys.stdout.write(result)
+        else:
+            print(json.dumps({"text": text, "spans": result}, ensure_ascii=False), flush=True)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Score a labeler on a split, with its mistakes."""
+    from unmask.evaluation import evaluate as measure
+
+    corpus = arguments.load(arguments)
+    labeler = _load_labeler(arguments)
+    print(measure(labeler, corpus.split(arguments.split), corpus.train or None).to_text())
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Fit the temperature of a labeler's scores on a split and store it in its folder."""
+    from unmask.saving import store_temperature
+
+    corpus = arguments.load(arguments)
+    labeler = _load_labeler(arguments)
+    found = labeler.calibrate(corpus.split(arguments.split))
+    store_temperature(Path(arguments.model), found.temperature)
+    print(
+        f"temperature {found.temperature:.4f}, fitted on {found.num_words} words\n"
+        f"expected calibration error {found.ece[0]:.4f} -> {found.ece[1]:.4f}\n"
+        f"negative log-likelihood    {found.nll[0]:.4f} -> {found.nll[1]:.4f}"
+    )
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve a labeler over HTTP until interrupted."""
+    try:
+        from unmask.plugins.serve import Limits
+        from unmask.plugins.serve import serve as listen
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error.name} is not installed: pip install "unmask[serve]"') from None
+    limits = Limits(arguments.max_body_bytes, arguments.max_waiting, arguments.max_batch)
+    labeler = _load_labeler(arguments)
+    sys.stderr.write(f"serving on http://{arguments.host}:{arguments.port}, POST /predict\n")
+    listen(labeler, arguments.host, arguments.port, limits)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a labeler as a plain transformers folder, adapters merged."""
+    _load_labeler(arguments).merge_and_save(arguments.out)
+    print(arguments.out)
+
+
+def push(arguments: argparse.Namespace) -> None:
+    """Upload a labeler to a hub: adapters, head, configuration and card, no backbone."""
+    print(_load_labeler(arguments).push_to_hub(arguments.repo, private=arguments.private))
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    """Train a recorded run again and compare its score."""
+    from rich.console import Console
+
+    from unmask.results.record import RunRecord
+    from unmask.sweep.reproduce import reproduce as train_again
+
+    record = RunRecord.read(arguments.record)
+    console = Console(stderr=True)
+    done = train_again(record, console, arguments.data_dir, arguments.device)
+    print(done.to_text())
+    if not done.is_same:
+        raise SystemExit(RUN_TIME_ERROR)
+
+
+def add_to(
+    add: Callable[[str, object, str], argparse.ArgumentParser],
+    add_data: Callable[[argparse.ArgumentParser], None],
+    load: Callable[[argparse.Namespace], Corpus],
+) -> None:
+    """Add the subcommands, with what the others of `unmask` have for naming data."""
+
+    def add_one(name: str, do: object, text: str) -> argparse.ArgumentParser:
+        command = add(name, do, text)
+        command.add_argument("model", help="folder of a saved labeler")
+        command.add_argument(
+            "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)"
+        )
+        command.add_argument("--debug", action="store_true", help="show where an error came from")
+        return command
+
+    command = add_one("predict", predict, "label the lines of a file; - reads stdin")
+    command.add_argument("file", help="text, one input a line, or -")
+    command.add_argument("-b", "--batch-size", type=int, default=8, metavar="N")
+    command.add_argument("--threshold", type=float, metavar="P", help="leave out lower scores")
+    command.add_argument("--on-truncation", choices=("window", "error", "warn"), default="window")
+    command.add_argument("--format", choices=FORMATS, default="unmask")
+
+    for name, do, split, text in (
+        ("evaluate", evaluate, "test", "score a saved labeler on a corpus, with its mistakes"),
+        ("calibrate", calibrate, "validation", "make a saved labeler's scores mean what they say"),
+    ):
+        command = add_one(name, do, text)
+        add_data(command)
+        command.add_argument("--split", default=split, choices=("train", "validation", "test"))
+        command.set_defaults(load=load)
+
+    command = add_one("serve", serve, "serve a saved labeler over HTTP")
+    command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    command.add_argument("--port", type=int, default=8000)
+    command.add_argument("--max-body-bytes", type=int, default=2**20, metavar="N")
+    command.add_argument("--max-waiting", type=int, default=1024, metavar="TEXTS")
+    command.add_argument("--max-batch", type=int, default=32, metavar="TEXTS")
+
+    command = add_one("export", export, "write a saved labeler as a plain transformers folder")
+    command.add_argument("out", type=Path, help="folder to write")
+
+    command = add_one("push", push, "upload a saved labeler to a hub")
+    command.add_argument("repo", help="owner/name")
+    command.add_argument("--private", action="store_true", default=None)
+
+    command = add("reproduce", reproduce, "train a recorded run again and compare its score")
+    command.add_argument("record", type=Path, help="run.json, or the folder that holds it")
+    command.add_argument("-d", "--data-dir", type=Path, help="if the data is elsewhere now")
+    command.add_argument("--device", metavar="NAME")
+    command.add_argument("--debug", action="store_true", help="show where an error came from")
+
+
+def _load_labeler(arguments: argparse.Namespace) -> UnmaskedForTokenClassification:
+    from unmask.model import UnmaskedForTokenClassification
+    from unmask.saving import is_saved
+
+    if not is_saved(Path(arguments.model)):
+        raise ValueError(f"{arguments.model} is not a folder written by save_pretrained or a sweep")
+    settings: dict[str, Any] = {"device": arguments.device}
+    return UnmaskedForTokenClassification.from_pretrained(arguments.model, **settings)
+
+
+def _check_input(name: str) -> None:
+    if name != "-" and not Path(name).is_file():
+        raise FileNotFoundError(f"there is no file {name}; give a text file, or - for stdin")
+
+
+def _lines(name: str) -> Iterator[str]:
+    """The lines of a file, or of stdin, without their ends."""
+    with sys.stdin.buffer if name == "-" else open(name, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise ValueError(f"{name}:{number}: not UTF-8; convert the text first") from None
