@@ -10,6 +10,7 @@ from unmask.instruct.system import System
 
 SYSTEMS: dict[str, str] = {
     "it": "unmask.instruct.it:InstructionBaseline",
+    "hum": "unmask.instruct.hum:Hum",
     "instructuie": "unmask.instruct.instructuie:InstructUIE",
     "seqgpt": "unmask.instruct.seqgpt:SeqGPT",
     "uniner": "unmask.instruct.uniner:UniNER",

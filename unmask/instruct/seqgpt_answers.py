@@ -51,12 +51,12 @@ def read_spans(
     >>> read_spans("person：Bush\nplace: None\ntime: now", ["person", "place"])
     ([('person', 'Bush')], ['unknown label: time: now'])
     """
-    known = {_key(label): label for label in labels}
+    known = {label_key(label): label for label in labels}
     longest = max(map(len, known), default=0)
     pairs, errors, num_read = [], [], 0
     lines = [line for line in output.split("\n") if line.strip()]
     for line in lines:
-        label, rest = _split(line.strip(), known, longest)
+        label, rest = split_label(line.strip(), known, longest)
         if label is None:
             errors.append(f"unknown label: {line.strip()[:60]}")
             continue
@@ -68,11 +68,11 @@ def read_spans(
     return pairs, errors
 
 
-def _split(line: str, known: Mapping[str, str], longest: int) -> tuple[str | None, str]:
+def split_label(line: str, known: Mapping[str, str], longest: int) -> tuple[str | None, str]:
     """The longest known label before a colon, and what comes after it."""
     found, rest = None, ""
     for end in range(min(longest + 2, len(line))):
-        if line[end] in ":：" and (label := _key(line[:end])) in known:
+        if line[end] in ":：" and (label := label_key(line[:end])) in known:
             found, rest = known[label], line[end + 1 :]
     return found, rest
 
@@ -83,11 +83,11 @@ def read_labels(output: str, labels: Sequence[str]) -> tuple[list[str] | None, l
     >>> read_labels("Economy，Law, Sport", ["Economy", "Law"])
     (['Economy', 'Law'], ['unknown label: Sport'])
     """
-    known = {_key(label): label for label in labels}
+    known = {label_key(label): label for label in labels}
     found, errors, num_none = [], [], 0
     for part in _label_parts(output, known):
-        if _key(part) in known:
-            found.append(known[_key(part)])
+        if label_key(part) in known:
+            found.append(known[label_key(part)])
         elif part.casefold() in NOTHING:
             num_none += 1
         else:
@@ -100,12 +100,12 @@ def read_labels(output: str, labels: Sequence[str]) -> tuple[list[str] | None, l
 def _label_parts(output: str, known: Mapping[str, str]) -> Iterable[str]:
     for line in re.split(r"[\t\n\r]", output):
         part = line.strip()
-        if _key(part) in known:
+        if label_key(part) in known:
             yield part
         elif part:
             yield from (piece.strip() for piece in _COMMAS.split(part) if piece.strip())
 
 
-def _key(label: str) -> str:
+def label_key(label: str) -> str:
     """A label as it is looked up: the released code writes the commas in it in full width."""
     return label.strip().replace("，", ",")
