@@ -16,6 +16,7 @@ from unmask import labeler_commands
 from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
+from unmask.sweep import commands as sweep_commands
 
 if TYPE_CHECKING:
     from unmask.data.sentence import Corpus
@@ -155,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
     labeler_commands.add_to(add, _add_data, _load)
+    sweep_commands.add_to(add)
 
     command = add("report", report, "make the pages of a sweep again from its ledger")
     command.add_argument("folder", type=Path, help="the --out folder of a sweep")

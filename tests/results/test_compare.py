@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.results.compare import (
@@ -21,6 +21,7 @@ counts_rows = st.lists(
 )
 
 
+@settings(deadline=None)  # files
 @given(counts_rows)
 def test_counts_come_back_as_written(tmp_path_factory, rows):
     path = counts_path(tmp_path_factory.mktemp("run") / "new", "test")
@@ -41,6 +42,7 @@ def test_counts_of_different_sentences_are_not_pooled():
         pooled([[(1, 1, 1)], [(1, 1, 1), (0, 0, 1)]])
 
 
+@settings(max_examples=20, deadline=None)  # thousands of shuffles each
 @given(counts_rows)
 def test_a_side_against_itself_differs_by_nothing(rows):
     found = compare_counts(rows, rows)
