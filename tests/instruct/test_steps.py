@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from unmask.cli import main
+from unmask.data import lookright
+from unmask.instruct.registry import SYSTEMS
+from unmask.results.groups import group_results
+from unmask.results.ledger import Ledger
+
+RECIPE = [
+    *("--preset", "quick", "--dtype", "float32"),
+    *("--max-steps", "2", "--batch-size", "2", "--max-subtokens", "512"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with eight sentences to train on, three to choose on and three to test."""
+    folder = tmp_path_factory.mktemp("data")
+    corpus = lookright.generate(1, 8, 3, 3)
+    for split, name in (("train", "train"), ("validation", "dev"), ("test", "test")):
+        lines = []
+        for sentence in corpus.split(split):
+            pairs = zip(sentence.words, sentence.tags, strict=True)
+            lines += [*(f"{word}\t{tag}" for word, tag in pairs), ""]
+        (folder / f"{name}.conll").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def instruct(step: str, system: str, model, data, out, *more: str) -> None:
+    flags = ["--system", system, "-m", str(model), "-t", "mine", "-d", str(data), "-o", str(out)]
+    main(["instruct", step, *flags, "--device", "cpu", *more])
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_each_system_goes_from_a_corpus_to_the_ledger(system, small_model, data, tmp_path, capsys):
+    def step(name, *more):
+        instruct(name, system, small_model, data, tmp_path, *more)
+
+    step("build")
+    step("train", *RECIPE)
+    for split in ("validation", "test"):
+        step("generate", *RECIPE, "--split", split, "--max-new-tokens", "6")
+        step("evaluate", *RECIPE, "--split", split)
+    (result,) = Ledger(tmp_path / "ledger.jsonl").results()
+    assert result.run.config.startswith(f"instruct {system}")
+    assert set(result.scores) == {"validation", "test"}
+    assert result.scores["test"]["num_sentences"] == 3
+    parse = result.scores["test"]["parse"]
+    num_answers = sum(parse[status] for status in ("ok", "empty", "partial", "malformed"))
+    assert num_answers == result.scores["test"]["num_queries"]
+    (group,) = group_results([result])
+    assert next(iter(group.baselines)).endswith(f"(instruct {system})")
+    assert "answers malformed" in capsys.readouterr().out
+
+
+def test_a_second_training_finds_the_first(small_model, data, tmp_path, capsys):
+    instruct("build", "it", small_model, data, tmp_path)
+    instruct("train", "it", small_model, data, tmp_path, *RECIPE)
+    instruct("train", "it", small_model, data, tmp_path, *RECIPE)
+    assert "already trained" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_gold_answers_score_one_as_a_labeler(small_model, data, tmp_path):
+    for system in SYSTEMS:
+        out = tmp_path / system
+        instruct("build", system, small_model, data, out)
+        untuned = ("--untuned", "--max-new-tokens", "2")
+        instruct("generate", system, small_model, data, out, *untuned, *RECIPE)
+        (path,) = out.glob("runs/*/validation.system.jsonl")
+        header = path.read_text().splitlines()[0]
+        lines = (out / "validation.queries.jsonl").read_text().splitlines()
+        queries = [json.loads(line) for line in lines]
+        answers = [{"id": one["id"], "output": one["segments"][-1][0]} for one in queries]
+        path.write_text("\n".join([header, *map(json.dumps, answers), ""]))
+        instruct("evaluate", system, small_model, data, out, *untuned, *RECIPE)
+        (result,) = Ledger(out / "ledger.jsonl").results()
+        assert result.scores["validation"]["f1"] == 1.0, system
+        assert result.run.config.endswith("untuned")
+
+
+@pytest.mark.parametrize(
+    ("steps", "more", "message"),
+    [
+        (("train",), (), r"build.json is not there: run `unmask instruct build` first"),
+        (("build", "generate"), RECIPE, "holds no finished adapter: run `unmask instruct train`"),
+        (("build", "evaluate"), RECIPE, "run `unmask instruct generate --split validation`"),
+        (("build",), ("--set", "robust"), "--set takes NAME=VALUE, got 'robust'"),
+        (("build",), ("--set", "colour=red"), "system it has no setting 'colour'; it has"),
+        (("build",), ("--set", "seed=red"), "setting seed is a number, got 'red'"),
+        (("build",), ("--set", "robust=red"), "setting robust is true or false, got 'red'"),
+        (("build",), ("--limit", "0"), "--limit must be at least 1, got 0"),
+        (("distil",), (), "unmask instruct distil needs --endpoint"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    steps, more, message, small_model, data, tmp_path, capsys
+):
+    for step in steps[:-1]:
+        instruct(step, "it", small_model, data, tmp_path, *more)
+    with pytest.raises(SystemExit) as stopped:
+        instruct(steps[-1], "it", small_model, data, tmp_path, *more)
+    assert stopped.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_built_for_another_system_is_refused(small_model, data, tmp_path, capsys):
+    instruct("build", "it", small_model, data, tmp_path)
+    with pytest.raises(SystemExit):
+        instruct("train", "uniner", small_model, data, tmp_path, *RECIPE)
+    assert "was built for it, not uniner" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_test_score_waits_for_validation(small_model, data, tmp_path, capsys):
+    instruct("build", "it", small_model, data, tmp_path)
+    more = ("--untuned", "--split", "test", "--max-new-tokens", "2", *RECIPE)
+    instruct("generate", "it", small_model, data, tmp_path, *more)
+    with pytest.raises(SystemExit):
+        instruct("evaluate", "it", small_model, data, tmp_path, *more)
+    assert "evaluate validation before test" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unmask.backbones import load_causal_lm
+from unmask.data.sentence import Sentence
+from unmask.instruct.encoding import encode_prompt
+from unmask.instruct.examples import example_from_sentence
+from unmask.instruct.generation import generate_batch
+from unmask.instruct.labels import LabelSet
+from unmask.instruct.registry import load_system
+from unmask.instruct.training import (
+    add_adapter,
+    encode_queries,
+    load_tuned,
+    read_summary,
+    save_tuned,
+    tune,
+)
+from unmask.recipe import load_recipe
+
+LABELS = LabelSet(("LOC", "PER"))
+PEOPLE, PLACES = ("Vana", "Kana", "Huvi", "Moro"), ("Tallin", "Porto", "Riva", "Lund")
+VERBS = ("saw", "left")
+SENTENCES = [
+    Sentence(f"s{i}", (PEOPLE[i // 2], VERBS[i % 2], PLACES[i % 4]), ("B-PER", "O", "B-LOC"))
+    for i in range(8)
+]
+RECIPE = replace(
+    load_recipe("tiny", max_steps=4, max_subtokens=512, batch_size=2, learning_rate=0.01),
+    lora_dropout=0.0,
+)
+PAD = 0
+"""The padding token of the embedded tokenizer."""
+SETTINGS = {"it": {"loss_on": "response"}, "instructuie": {}, "uniner": {}}
+
+
+def parts(name: str, small_model):
+    system = load_system(name, **SETTINGS[name])
+    loaded = load_causal_lm(str(small_model), "float32", None, "cpu")
+    examples = [example_from_sentence(sentence) for sentence in SENTENCES]
+    return system, loaded, examples
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_loss_falls_and_the_adapter_comes_back(name, small_model, tmp_path):
+    system, loaded, examples = parts(name, small_model)
+    queries = list(system.render_all(examples[:3], LABELS, train=True))
+    texts = encode_queries(queries, system, loaded.tokenizer, 512)
+    model = add_adapter(loaded, RECIPE, seed=1)
+    summary = tune(model, texts, system, RECIPE, 1, PAD)
+    assert len(summary.losses) == 4
+    assert summary.losses[-1] < summary.losses[0]
+    assert 0 < summary.num_trained_tokens < summary.num_tokens
+    save_tuned(model, tmp_path, summary)
+    again = load_tuned(load_causal_lm(str(small_model), "float32", None, "cpu"), tmp_path)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, model.eval()(ids).logits)
+    assert read_summary(tmp_path) == summary
+
+
+def test_the_same_seed_gives_the_same_losses(small_model):
+    def losses(seed):
+        system, loaded, examples = parts("it", small_model)
+        queries = list(system.render_all(examples[:2], LABELS, train=True))
+        texts = encode_queries(queries, system, loaded.tokenizer, 512)
+        model = add_adapter(loaded, RECIPE, seed)
+        return tune(model, texts, system, RECIPE, seed, 0).losses
+
+    assert losses(3) == losses(3) != losses(4)
+
+
+def test_only_the_adapter_learns(small_model):
+    _, loaded, _ = parts("it", small_model)
+    model = add_adapter(loaded, RECIPE, seed=1)
+    assert all("lora" in name for name, one in model.named_parameters() if one.requires_grad)
+
+
+def test_nothing_to_train_on_is_an_error(small_model):
+    system, loaded, _ = parts("it", small_model)
+    with pytest.raises(ValueError, match="0 queries hold no answer to train on"):
+        encode_queries([], system, loaded.tokenizer, 512)
+
+
+def test_a_folder_without_an_adapter_is_refused(small_model, tmp_path):
+    _, loaded, _ = parts("it", small_model)
+    with pytest.raises(FileNotFoundError, match="holds no finished adapter"):
+        load_tuned(loaded, tmp_path)
+
+
+def test_as_released_the_rate_hardly_falls():
+    recipe = load_recipe("paper", epochs=5, batch_size=16)
+    assert load_system("it", mode="official").schedule_length(14041, recipe, 140) == 4390
+    assert load_system("it").schedule_length(14041, recipe, 140) == 140
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_random_model_learns_eight_sentences_by_heart(name, small_model):
+    system, loaded, examples = parts(name, small_model)
+    queries = [
+        query
+        for example in examples
+        for query in system.render(example, LABELS)
+        if query.about != "person"
+    ]
+    texts = encode_queries(queries, system, loaded.tokenizer, 512)
+    recipe = replace(RECIPE, max_steps=150, batch_size=4, learning_rate=0.004, weight_decay=0.0)
+    model = loaded.model.requires_grad_(True)
+    tune(model, texts, system, recipe, 1, PAD)
+    prompts = [encode_prompt(query, loaded.tokenizer, 400) for query in queries]
+    decoding = replace(system.decoding(), max_new_tokens=40)
+    outputs = generate_batch(model, loaded.tokenizer, prompts, decoding)
+    scores = system.evaluate(list(zip(queries, outputs, strict=True)))
+    assert scores["f1"] == 1.0
