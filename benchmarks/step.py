@@ -166,7 +166,11 @@ def stock(
     model = stock_model(loaded, workload.labels, recipe)
     if checkpointing:
         model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers 5 is renaming the switch.
+        classifier: Any = model.base_model.model
+        new_name = getattr(classifier, "activation_checkpointing_enable", None)
+        enable = new_name or classifier.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     head = model.base_model.model.score.modules_to_save["default"]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = build_optimizer(trained, recipe)
@@ -193,6 +197,7 @@ def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -
     """The classifier around a copy that shares the backbone's weights; its head drawn as ours."""
     backbone = copy.deepcopy(loaded.model, memo={id(p): p for p in loaded.model.parameters()})
     backbone.set_attn_implementation("sdpa")
+    backbone.config.use_cache = False
     config = copy.deepcopy(backbone.config)
     config.num_labels = len(tag_names(labels))
     config.use_cache = False

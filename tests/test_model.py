@@ -345,3 +345,28 @@ def test_forward_and_predict_serve_a_single_run(load_random):
         model(torch.tensor([[5, 6]]))
     with pytest.raises(ValueError, match=r"predict\(\) serves one run, this model holds 2"):
         model.predict("EU")
+
+
+def test_no_gradient_is_computed_below_the_first_adapter(load_random):
+    model = labeler(load_random()).train()
+    needs_gradient = {}
+
+    def note(name):
+        def hook(module, inputs, output):
+            needs_gradient[name] = (inputs[0].requires_grad, output.requires_grad)
+
+        return hook
+
+    for name in (
+        "layers.0.input_layernorm",
+        "layers.0.self_attn.k_proj",
+        "layers.0.self_attn.q_proj",
+    ):
+        model.backbone.get_submodule(name).register_forward_hook(note(name.rpartition(".")[2]))
+    labels = torch.tensor([[0, 1, 2, 0]])
+    model(torch.tensor([[5, 6, 7, 8]]), labels=labels).loss.backward()
+    assert needs_gradient == {
+        "input_layernorm": (False, False),
+        "k_proj": (False, False),
+        "q_proj": (False, True),
+    }
