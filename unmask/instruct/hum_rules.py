@@ -120,7 +120,7 @@ def read_rule_answer(answer: str, sample: Sample, strategy: str) -> tuple[RulePa
     are not in the text.
     """
     found = list(_FIELD.finditer(answer))
-    ends = [one.start() for one in found[1:]] + [len(answer)]
+    ends = [one.start() for one in found[1:]] + [len(answer)] * bool(found)
     fields = {
         one[1].title(): answer[one.end() : end].strip()
         for one, end in zip(found, ends, strict=True)
@@ -246,7 +246,7 @@ def read_pairs(path: Path) -> list[RulePair]:
 def without_model(sample: Sample, strategy: str) -> RulePair | None:
     """A pair by rule, where one can be made: punctuation, numerical, nesting or reverse."""
     rewriter = REWRITERS.get(strategy)
-    if rewriter is None:
+    if rewriter is None or (strategy == "reverse") != (sample.task == "RE"):
         return None
     old_rule, new_rule, values = rewriter(sample)
     pair = RulePair(
