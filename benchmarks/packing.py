@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe_environment(loaded),
         "cores": os.cpu_count(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "load_average": {"before": load_before, "after": os.getloadavg()},
         "settings": _settings(arguments),
         "workload": workload.describe(),
