@@ -144,6 +144,8 @@ class System(ABC):
     def collision(self, query: Query) -> str:
         """Why the gold answer does not read back as the gold items; empty when it does."""
         found = self.parse(query.answer, query).items
+        if found == query.items:
+            return ""
         if sorted(map(repr, map(_bare, found))) == sorted(map(repr, map(_bare, query.items))):
             return ""
         return f"the answer {query.answer!r} reads back as {len(found)} of {len(query.items)} items"

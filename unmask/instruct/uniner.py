@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from unmask.instruct.examples import Entity, IEExample
@@ -198,9 +198,12 @@ class UniNER(System):
         if len(query.segments) == 4:
             return super().collision(query)
         for segment in query.segments[3::2]:
-            items = tuple(Entity(text, query.about) for text in json.loads(segment.text))
-            if reason := super().collision(replace(query, segments=(segment,), items=items)):
-                return reason
+            gold = json.loads(segment.text)
+            found = self.parse(segment.text, query).items
+            if [item.text for item in found if isinstance(item, Entity)] != gold:
+                return (
+                    f"the answer {segment.text!r} reads back as {len(found)} of {len(gold)} items"
+                )
         return ""
 
     def evaluate(self, pairs: Sequence[tuple[Query, str]]) -> dict[str, Any]:
