@@ -71,4 +71,4 @@ BASELINE_TEST: dict[str, dict[str, float]] = {
     "llama2-7b": {"ner": 77.1, "absa": 60.8, "events": 34.7, "chunking": 81.8},
     "mistral-7b": {"ner": 88.7, "absa": 73.3, "events": 46.1, "chunking": 86.0},
 }
-"""The instruction-tuned baseline on test (CoNLL03, Rest14, ACE05, CoNLL03 chunks), mean of five seeds."""
+"""The instruction-tuned baseline on test: CoNLL03, Rest14, ACE05, CoNLL03 chunks; five seeds."""
