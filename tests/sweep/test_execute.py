@@ -111,9 +111,9 @@ def test_choice_is_made_before_test_is_scored_and_with_validation_alone(sweep, m
     events = []
     score_as_ever, choose = unmask.sweep.job.Job.score, choose_configuration
 
-    def watched_score(job, model, sentences):
+    def watched_score(job, model, sentences, *counts):
         events.append("test" if sentences is job.corpus.test else "validation")
-        return score_as_ever(job, model, sentences)
+        return score_as_ever(job, model, sentences, *counts)
 
     def watched_choice(results):
         events.append("choice")
