@@ -240,7 +240,8 @@ def print_row(row: dict[str, Any], peers: list[str]) -> None:
 def _cuda_clock(function: Callable[[], None]) -> float:
     from triton.testing import do_bench
 
-    return do_bench(function, warmup=20, rep=60, return_mode="median")
+    milliseconds: Any = do_bench(function, warmup=20, rep=60, return_mode="median")
+    return milliseconds
 
 
 def _cpu_clock(function: Callable[[], None], rounds: int = 5) -> float:

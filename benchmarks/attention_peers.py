@@ -156,7 +156,7 @@ def two_varlen_launches(problem: Problem) -> Attention:
         else:
             options["window_size"] = (-1, 0) if causal else (-1, -1)
         parts.append((tokens, offsets, max(lengths), options))
-    grouped = {"enable_gqa": True} if "enable_gqa" in known else {}
+    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in known else {}
     group = 1 if grouped else problem.heads // problem.kv_heads
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -165,8 +165,8 @@ def two_varlen_launches(problem: Problem) -> Attention:
             k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
         results = []
         for tokens, offsets, longest, options in parts:
-            chosen = (q, k, v) if len(parts) == 1 else (x[tokens] for x in (q, k, v))
-            result = varlen_attn(*chosen, offsets, offsets, longest, longest, **options, **grouped)
+            a, b, c = (q, k, v) if len(parts) == 1 else (q[tokens], k[tokens], v[tokens])
+            result = varlen_attn(a, b, c, offsets, offsets, longest, longest, **options, **grouped)
             results.append(result)
         if len(parts) == 1:
             return results[0]

@@ -164,14 +164,14 @@ def stock(
 ) -> Way:
     """transformers' token classifier with PEFT's adapters, batches padded to their longest."""
     model = stock_model(loaded, workload.labels, recipe)
+    classifier: Any = model.base_model.model
+    head = classifier.score.modules_to_save["default"]
     if checkpointing:
         model.enable_input_require_grads()
         # transformers 5 is renaming the switch.
-        classifier: Any = model.base_model.model
         new_name = getattr(classifier, "activation_checkpointing_enable", None)
         enable = new_name or classifier.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    head = model.base_model.model.score.modules_to_save["default"]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = build_optimizer(trained, recipe)
 
@@ -199,15 +199,15 @@ def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -
     backbone.set_attn_implementation("sdpa")
     backbone.config.use_cache = False
     config = copy.deepcopy(backbone.config)
-    config.num_labels = len(tag_names(labels))
+    num_tags = config.num_labels = len(tag_names(labels))
     config.use_cache = False
     with torch.device("meta"):
         classifier = AutoModelForTokenClassification.from_config(config)
     setattr(classifier, classifier.base_model_prefix, backbone)
     classifier.score = torch.nn.Linear(
-        config.hidden_size, config.num_labels, device=backbone.device, dtype=torch.float32
+        config.hidden_size, num_tags, device=backbone.device, dtype=torch.float32
     )
-    classifier.score.weight.data.copy_(head_weight(config.num_labels, config.hidden_size))
+    classifier.score.weight.data.copy_(head_weight(num_tags, config.hidden_size))
     classifier.score.bias.data.zero_()
     # The head computes in float32 on either side.
     classifier.score.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
