@@ -228,10 +228,10 @@ def limited_memory(monkeypatch, most_runs: int, where: str):
             raise MemoryError
         fit(model, trainees, *args, **kwargs)
 
-    def score_that_fails(job, model, sentences):
+    def score_that_fails(job, model, sentences, *counts):
         if where == "scoring" and model.num_runs > most_runs:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
-        return score_as_ever(job, model, sentences)
+        return score_as_ever(job, model, sentences, *counts)
 
     score_as_ever = unmask.sweep.job.Job.score
     monkeypatch.setattr(unmask.sweep.train, "fit", fit_that_fails)
