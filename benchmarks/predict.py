@@ -43,7 +43,7 @@ Side = Callable[[Sequence[str], int], object]
 
 def main() -> None:
     """Parse the command line and report errors in one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--weights", default="smollm2-135m", help="a decoder")
     parser.add_argument("--data-dir", type=Path, required=True, help="a corpus with running text")
     parser.add_argument("--texts", type=int, default=96)
@@ -124,7 +124,8 @@ def _pipeline(labeler: UnmaskedForTokenClassification) -> tuple[Any, Any]:
     with tempfile.TemporaryDirectory() as folder:
         labeler.merge_and_save(folder)
         stock = AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    theirs = pipeline(
+    build: Any = pipeline
+    theirs = build(
         "token-classification",
         model=stock,
         tokenizer=labeler.loaded.tokenizer,

@@ -44,7 +44,7 @@ OVERLOAD_TEXTS = 8
 
 def main() -> None:
     """Parse the command line and report errors in one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--output", type=Path, default=RESULTS)

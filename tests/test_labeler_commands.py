@@ -108,6 +108,21 @@ def test_calibrate_stores_the_temperature_and_nothing_else(saved, data_dir, caps
     assert (saved / "README.md").read_bytes() == card
 
 
+def test_explain_writes_a_page_and_prints_the_counts(saved, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text(f"{TEXT}\n\na river\n")
+    page = tmp_path / "page.html"
+    main(["explain", str(saved), str(tmp_path / "in.txt"), "--out", str(page)])
+    out = capsys.readouterr().out
+    assert out.startswith("2 sentences, labeled by 0110\n")
+    assert "change with all layers closed" in out
+    assert out.strip().splitlines()[-1] == str(page)
+    assert "<h2>sentence 1</h2>" in page.read_text()
+    main(
+        ["explain", str(saved), "--other", str(saved), str(tmp_path / "in.txt"), "--out", str(page)]
+    )
+    assert "     0 change with the other labeler (0110)" in capsys.readouterr().out
+
+
 def test_export_writes_a_folder_that_transformers_loads(saved, tmp_path, capsys):
     from transformers import AutoModelForTokenClassification
 

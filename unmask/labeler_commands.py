@@ -78,6 +78,22 @@ def calibrate(arguments: argparse.Namespace) -> None:
     )
 
 
+def explain(arguments: argparse.Namespace) -> None:
+    """Close each open group of layers in turn and show which labels change."""
+    from unmask.data.words import split_words
+    from unmask.explain import explain as compare
+
+    _check_input(arguments.file)
+    texts = [text for text in _lines(arguments.file) if text.strip()]
+    sentences = [[text[start:end] for start, end in split_words(text)] for text in texts]
+    other = None
+    if arguments.other:
+        other = _load_labeler(argparse.Namespace(**{**vars(arguments), "model": arguments.other}))
+    found = compare(_load_labeler(arguments), sentences, other)
+    arguments.out.write_text(found.to_html(), encoding="utf-8")
+    print(f"{found.to_text()}\n{arguments.out}")
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Serve a labeler over HTTP until interrupted."""
     try:
@@ -148,6 +164,11 @@ def add_to(
         add_data(command)
         command.add_argument("--split", default=split, choices=("train", "validation", "test"))
         command.set_defaults(load=load)
+
+    command = add_one("explain", explain, "show which layers' looking right changed a label")
+    command.add_argument("file", help="text, one input a line, or -")
+    command.add_argument("--other", metavar="FOLDER", help="compare with this labeler instead")
+    command.add_argument("--out", type=Path, default=Path("explain.html"), metavar="FILE")
 
     command = add_one("serve", serve, "serve a saved labeler over HTTP")
     command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
