@@ -121,6 +121,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="runs that share a forward pass; auto: as many as the memory holds (default: auto)",
     )
     how.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes on this machine that share the runs; on several machines, start the same "
+        "command with the same --out on each (default: 1)",
+    )
+    how.add_argument(
         "--halving",
         action="store_true",
         help="weak configurations leave after a quarter and after half of the steps",
@@ -182,6 +190,7 @@ def run(arguments: argparse.Namespace) -> None:
     from unmask.results.report import render_table
     from unmask.sweep.execute import execute, load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
+    from unmask.sweep.workers import work_together
 
     # No markup: what is in [brackets] comes from data. No wrapping: a note is one line.
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -200,7 +209,8 @@ def run(arguments: argparse.Namespace) -> None:
             for line in describe(settings, corpus):
                 print(line)
         else:
-            execute(settings, corpus, console)
+            work_together(settings, console)
+            execute(replace(settings, workers=1), corpus, console)
     if not arguments.dry_run:
         ledger = open_ledger(sweeps[0])
         Console().print(render_table(ledger.results()))
@@ -249,6 +259,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         out=arguments.out,
         fuse=_fuse(arguments.fuse),
         halving=arguments.halving,
+        workers=arguments.workers,
         test=arguments.test,
         device=arguments.device,
         checkpoint_seconds=arguments.checkpoint_seconds,

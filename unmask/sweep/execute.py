@@ -19,6 +19,7 @@ from unmask.results.ledger import Ledger
 from unmask.results.run import Run
 from unmask.sweep.held_out import score_test
 from unmask.sweep.job import Job
+from unmask.sweep.locks import Claim
 from unmask.sweep.outputs import remember_corpus
 from unmask.sweep.plan import SweepSettings, decoder_runs, encoder_runs
 from unmask.sweep.train import train_missing
@@ -53,7 +54,9 @@ def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger
         _refuse_other_weights(job)
         _train(job)
         if settings.test != "none":
-            score_test(job)
+            # The test split is scored once, also when this sweep runs twice at a time.
+            with Claim(settings.out / "locks" / "test.lock"):
+                score_test(job)
     for warning in ledger.warnings():
         console.print(f"warning: {warning}")
     return ledger

@@ -86,6 +86,8 @@ class SweepSettings:
     """Successive halving: weak configurations leave at rungs, see `unmask.sweep.halving`."""
     search: SearchSettings | None = None
     """Search the configurations instead of training those of `configs`."""
+    workers: int = 1
+    """Processes on this machine that share the runs, see `unmask.sweep.workers`."""
     device: str | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between checkpoints; 0 writes one after every step."""
@@ -106,6 +108,8 @@ class SweepSettings:
             raise ValueError(f"{self.model} is the decoder to sweep; leave it out of --baselines")
         if self.fuse is not None and self.fuse < 1:
             raise ValueError(f"--fuse must be at least 1 or auto, got {self.fuse}")
+        if self.workers < 1:
+            raise ValueError(f"--workers must be at least 1, got {self.workers}")
         if self.test not in TEST_SCOPES:
             raise ValueError(f"--test must be one of {', '.join(TEST_SCOPES)}, got {self.test!r}")
         if not 0 <= self.checkpoint_seconds < math.inf:

@@ -11,6 +11,7 @@ score of a trial is its mean validation F1 over the seeds; test scores take no p
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -23,7 +24,7 @@ from unmask.results.statistics import f1_of
 from unmask.sweep.job import Job
 from unmask.sweep.plan import SearchSettings
 from unmask.sweep.samplers import Bits, bit_space, make_sampler, untried
-from unmask.sweep.stack_loop import StackLoop
+from unmask.sweep.stack_loop import SECONDS_BETWEEN_LOOKS, StackLoop
 from unmask.sweep.study import WorkedStudy, code_of, open_storage, open_study, told
 from unmask.sweep.train import encode_training_split, first_width, train_stack
 
@@ -141,11 +142,12 @@ def run_search(
     while len(done := told(worked.study, space.names)) < wanted:
         with worked.locked():
             worked.revive()
-            count = min(search.at_a_time, wanted - len(done))
+            count = min(search.at_a_time, wanted - len(done) - worked.num_running())
             trials = [_ask_untried(worked, space, rng) for _ in range(count)]
         asked = {code_of(trial.params, space.names): trial for trial in trials if trial}
         if not asked:
-            return done  # every configuration is taken; another worker has the last ones
+            time.sleep(SECONDS_BETWEEN_LOOKS)  # other workers have the last ones
+            continue
         found = scores(list(asked))
         for code, trial in asked.items():
             worked.tell(trial, found[code])

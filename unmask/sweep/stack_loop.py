@@ -1,15 +1,25 @@
-"""Work off runs in stacks that share a forward pass, with fewer at a time when memory runs out."""
+"""Work off runs in stacks that share a forward pass, with fewer at a time when memory runs out.
+
+Every run is claimed before it is trained, so that several processes may work on one sweep: each
+takes what no other has, and waits for what others have in case they die.
+"""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 from unmask.errors import is_out_of_memory
 from unmask.results.run import Run
 from unmask.sweep.job import Job
+from unmask.sweep.locks import Claim
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""While other processes have all that is left."""
 
 
 class StackLoop:
@@ -29,14 +39,30 @@ class StackLoop:
                 done twice, also when memory ran out in the middle of one.
             work: does a stack, and takes its runs off what is pending.
         """
-        while runs := pending():
-            stack = runs[: self.width]
-            if not _fits_in_memory(stack, work):
-                self.width = len(stack) // 2
-                self.job.console.print(
-                    f"warning: out of memory; runs per forward pass from here: {self.width}"
-                )
-                _free_cached_memory()
+        while pending():
+            with self._claimed(pending) as stack:
+                if not stack:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                elif not _fits_in_memory(stack, work):
+                    self.width = len(stack) // 2
+                    self.job.console.print(
+                        f"warning: out of memory; runs per forward pass from here: {self.width}"
+                    )
+                    _free_cached_memory()
+
+    @contextmanager
+    def _claimed(self, pending: Callable[[], Sequence[Run]]) -> Iterator[list[Run]]:
+        """A stack of pending runs that no other process has; empty when others have them all."""
+        with ExitStack() as claims:
+            taken: list[Run] = []
+            for run in pending():
+                claim = Claim(self.job.settings.out / "locks" / f"{run.id}.lock")
+                if len(taken) < self.width and claim.take():
+                    claims.callback(claim.release)
+                    taken.append(run)
+            # Asked again: another may have finished one between our look and our claim.
+            left = {run.id for run in pending()}
+            yield [run for run in taken if run.id in left]
 
 
 def _fits_in_memory(stack: Sequence[Run], work: Callable[[Sequence[Run]], None]) -> bool:

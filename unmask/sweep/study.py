@@ -88,6 +88,10 @@ class WorkedStudy:
             (self.folder / f"{trial.user_attrs.get(WORKER)}.lock").unlink(missing_ok=True)
         return [trial.number for trial in dead]
 
+    def num_running(self) -> int:
+        """Trials under way, of this worker and of others."""
+        return len(self._running())
+
     def queue(self, params: Mapping[str, Any], **attributes: Any) -> None:
         """Have `params` tried next, once, however often they are queued."""
         if not any(queued_params(one) == dict(params) for one in self._waiting()):

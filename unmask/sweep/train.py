@@ -65,8 +65,9 @@ def _delete_leftovers(job: Job) -> None:
 def first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) -> int:
     """How many of the missing runs share a forward pass: what was asked for, or what fits."""
     cost = estimate(job.loaded, job.settings.recipe, train)
-    free = free_memory(job.loaded.model.device)
-    width = min(job.settings.fuse or cost.width(free, num_missing), num_missing)
+    free = free_memory(job.loaded.model.device) // job.settings.workers
+    share = -(-num_missing // job.settings.workers)
+    width = min(job.settings.fuse or cost.width(free, share), share)
     job.console.print(
         f"runs per forward pass: {width}, estimated {bytes_in_words(cost.bytes_per_run)} each; "
         f"{bytes_in_words(free)} are free"
