@@ -56,6 +56,14 @@ def test_a_stream_is_read_no_further_ahead_than_asked(labeler):
     assert len(taken) == 5
 
 
+def test_words_of_a_long_stream_do_not_pile_up(labeler, monkeypatch):
+    labeler.encoder._cache.clear()
+    monkeypatch.setattr("unmask.data.alignment.MAX_CACHED_WORDS", 10)
+    expected = [labeler.encoder.encode_word(f"word{n}") for n in range(50)]
+    assert [labeler.encoder.encode_word(f"word{n}") for n in range(50)] == expected
+    assert len(labeler.encoder._cache) <= 10
+
+
 def test_a_threshold_leaves_out_spans_of_lower_score(labeler, texts):
     every = labeler.predict(texts)
     scores = sorted(span["score"] for spans in every for span in spans)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 IGNORED_LABEL = -100
 """Label id of positions where nothing is predicted; PyTorch's cross-entropy skips it."""
 
+MAX_CACHED_WORDS = 2**17
+"""Words whose sub-tokens are kept; a stream without end must not fill the memory."""
+
 PROBE_WORDS = ("EU", "rejects", "German", "call", "to", "boycott", "British", "lamb", ".")
 
 
@@ -74,6 +77,8 @@ class WordEncoder:
     def encode_word(self, word: str) -> tuple[int, ...]:
         """Sub-tokens of a word as it stands after a space; never empty."""
         if word not in self._cache:
+            if len(self._cache) >= MAX_CACHED_WORDS:
+                self._cache.clear()
             ids = self._encode(self._word_prefix + word)
             self._cache[word] = tuple(ids) or (self._unknown_token(word),)
         return self._cache[word]
