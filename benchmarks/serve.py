@@ -109,7 +109,12 @@ async def _steady(
             _check(answer, expected[number % len(texts)])
 
     async with httpx.AsyncClient(base_url=address, timeout=120) as client:
-        await asyncio.gather(*(one_client(client) for _ in range(arguments.clients)))
+        try:
+            await asyncio.gather(*(one_client(client) for _ in range(arguments.clients)))
+        except httpx.TransportError as error:
+            raise RuntimeError(
+                f"a request was lost after {len(seconds)} answers: {error!r}"
+            ) from error
     if len(seconds) != arguments.requests:
         raise RuntimeError(f"{arguments.requests - len(seconds)} requests were lost")
     return seconds

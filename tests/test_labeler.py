@@ -93,7 +93,7 @@ def test_an_input_that_is_no_text_is_refused(labeler):
 
 @pytest.mark.parametrize("item", ["ab \ud800", ["ab", "\ud800"]])
 def test_half_a_surrogate_pair_is_refused(labeler, item):
-    with pytest.raises(ValueError, match="half a surrogate pair, .* at character 3"):
+    with pytest.raises(ValueError, match=r"half a surrogate pair, .* at character 3"):
         labeler.predict([item])
 
 

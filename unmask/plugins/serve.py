@@ -26,6 +26,10 @@ from unmask.formats import convert
 from unmask.model import UnmaskedForTokenClassification
 from unmask.plugins.batching import MicroBatcher, QueueFull
 
+KEEP_ALIVE_SECONDS = 75
+"""Idle connections live longer here than in clients (httpx: 5 s): one that is closed on this side
+just as a client sends on it would lose that request."""
+
 
 def _whole(text: str) -> str:
     """JSON can spell half a surrogate pair, which is no text."""
@@ -124,7 +128,13 @@ def serve(
     """Serve until interrupted."""
     import uvicorn
 
-    uvicorn.run(create_app(labeler, limits), host=host, port=port, log_level="warning")
+    uvicorn.run(
+        create_app(labeler, limits),
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
 
 
 async def _say_what_is_wrong(request: Request, error: Exception) -> JSONResponse:
