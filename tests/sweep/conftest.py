@@ -59,7 +59,7 @@ def settings(data_dir, tmp_path):
     """`settings(configs=..., max_steps=3, ...)`: a sweep of tiny on the small corpus."""
 
     def make(max_steps: int = 3, learning_rate: float = 1e-2, **changes) -> SweepSettings:
-        recipe = load_recipe("tiny", max_steps=max_steps, learning_rate=learning_rate)
+        recipe = load_recipe("tiny", max_steps=max_steps, epochs=20, learning_rate=learning_rate)
         given = {
             "task": "small",
             "data_dir": data_dir,
@@ -89,6 +89,7 @@ def sweep(settings):
 
 SERVER = """
 import json, os, sys
+import peft, seqeval.metrics, torch.utils.data, transformers.models.llama.modeling_llama
 import unmask.results.plots, unmask.results.report_html, unmask.sweep.dry_run
 from unmask.sweep import __main__ as sweep
 

@@ -51,6 +51,12 @@ def small(data_dir, tmp_path):
     ]
 
 
+@pytest.fixture
+def without_pages(monkeypatch):
+    """Figures are most of the time of a small sweep."""
+    monkeypatch.setattr("unmask.sweep.outputs.write_outputs", lambda ledger, folder: [])
+
+
 def parsed(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_flags(parser)
@@ -190,7 +196,7 @@ def test_dry_run_says_what_there_is_to_do_and_writes_nothing(small, capsys, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_dry_run_tells_done_from_missing_runs(small, capsys):
+def test_dry_run_tells_done_from_missing_runs(small, capsys, without_pages):
     main(small)
     capsys.readouterr()
     main([*small, "--seeds", "120,121", "--dry-run"])
@@ -349,20 +355,16 @@ def full_adapter(monkeypatch):
     monkeypatch.setattr(unmask.saving, "save_file", save)
 
 
-def full_report(monkeypatch):
-    write_text = Path.write_text
+def full_pages(monkeypatch):
+    def write(ledger, folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "report.html"))
 
-    def write(path, *args, **kwargs):
-        if path.name == "report.html":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return write_text(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr("unmask.sweep.outputs.write_outputs", write)
 
 
-@pytest.mark.parametrize("fill", [full_ledger, full_checkpoint, full_adapter, full_report])
+@pytest.mark.parametrize("fill", [full_ledger, full_checkpoint, full_adapter, full_pages])
 def test_full_disk_is_one_line_and_costs_nothing_that_was_done(
-    small, monkeypatch, capsys, tmp_path, fill
+    small, monkeypatch, capsys, tmp_path, without_pages, fill
 ):
     main(small)
     before = (tmp_path / "out" / "ledger.jsonl").read_bytes()
@@ -398,7 +400,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
     assert len(Ledger(tmp_path / "out" / "ledger.jsonl").results()) == 2
 
 
-def test_adapter_that_was_removed_before_its_test_scores_is_named(fails, small, tmp_path, capsys):
+def test_adapter_that_was_removed_before_its_test_scores_is_named(
+    fails, small, tmp_path, capsys, without_pages
+):
     main([*small, "--test", "none"])
     capsys.readouterr()
     [first, *_] = Ledger(tmp_path / "out" / "ledger.jsonl").results()
