@@ -97,7 +97,11 @@ def test_holm_corrects_over_all_pairs(make_result):
         ("0000", "1111"),
         ("0011", "1111"),
     ]
-    raw = [pair.over_seeds.p_value for pair in pairs]
+    raw = []
+    for pair in pairs:
+        assert pair.over_seeds is not None
+        assert pair.over_seeds.p_value is not None
+        raw.append(pair.over_seeds.p_value)
     smallest, middle, largest = sorted(raw)
     by_definition = {
         smallest: min(1, 3 * smallest),
@@ -119,6 +123,7 @@ def test_sentences_are_pooled_over_the_seeds_that_both_sides_kept(make_result):
         "test",
         lambda run, split: kept.get((run.config, run.seed)),
     )
+    assert pair.over_sentences is not None
     assert pair.over_sentences.num_runs == 1
     assert pair.over_sentences.difference == pytest.approx(1.0 - 2 * 2 / (2 + 3))
 
