@@ -213,3 +213,23 @@ def test_recomputing_activations_changes_nothing(train, trained, four):
 def test_every_run_needs_a_trainee(make_stack, make_trainees, four):
     with pytest.raises(ValueError, match="the model holds 4 runs, 3 were given"):
         fit(make_stack(four), make_trainees(four[:3]), show_progress=False)
+
+
+def test_dropout_is_drawn_by_each_run_s_own_seed_and_micro_batch(
+    make_stack, make_trainees, four, monkeypatch
+):
+    model, trainees = make_stack(four), make_trainees(four, stop_step=3)
+    draws = []
+    original = model.route.dropout
+
+    def spy(x, probability, module):
+        draws.append(model.route._draw)
+        return original(x, probability, module)
+
+    monkeypatch.setattr(model.route, "dropout", spy)
+    fit(model, trainees, show_progress=False)
+    drawn = list(dict.fromkeys(draw for draw in draws if draw is not None))
+    assert {draw.seeds for draw in drawn} == {(1, 2, 3, 1)}
+    # Three windows of 2 take six micro-batches; of 3 (the second of an epoch is short), eight.
+    assert [draw.micro_steps[0] for draw in drawn][:6] == [0, 1, 2, 3, 4, 5]
+    assert [draw.micro_steps[3] for draw in drawn] == [0, 1, 2, 3, 4, 5, 6, 7]
