@@ -247,7 +247,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         model=arguments.model,
         task=arguments.task,
         recipe=recipe_from(arguments),
-        configs=arguments.configs or gray_codes(4),
+        configs=gray_codes(4) if arguments.configs is None else arguments.configs,
         search=search_from(arguments),
         seeds=arguments.seeds,
         data_dir=arguments.data_dir,
