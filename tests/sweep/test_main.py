@@ -20,7 +20,15 @@ from unmask.recipe import PRESETS
 from unmask.results.ledger import Ledger
 from unmask.sweep.__main__ import add_flags, main, one_by_one, recipe_from, settings_from
 
-SAID_ON_THE_WAY = ("note: ", "recipe: ", "backbone: ", "runs per ", "done: ", "chosen on ")
+SAID_ON_THE_WAY = (
+    "note: ",
+    "recipe: ",
+    "backbone: ",
+    "runs per ",
+    "done: ",
+    "chosen on ",
+    "a labeler ",
+)
 GOOD = "EU B-ORG\nrejects O\n\nAnna B-PER\n"
 
 
