@@ -115,10 +115,25 @@ def test_sweep_killed_at_the_worst_moments_ends_as_if_undisturbed(
     assert "ledger.jsonl.torn: a torn record was set aside" in warning
 
 
+SLOWLY = """
+import time
+from unmask.training.module import FusedRuns
+
+training_step = FusedRuns.training_step
+
+def and_wait(self, *args):
+    training_step(self, *args)
+    time.sleep(1)
+
+FusedRuns.training_step = and_wait
+"""
+"""So that a busy machine does not finish the sweep before the signal is sent."""
+
+
 def test_interrupt_is_one_line_and_the_same_command_goes_on(warm_python, data_dir, tmp_path):
     out = tmp_path / "out"
     long = arguments(data_dir, out, max_steps=30)
-    pid = warm_python.start(long)
+    pid = warm_python.start(long, SLOWLY)
     deadline = time.monotonic() + 60
     while not list(out.rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.01)
