@@ -33,7 +33,9 @@ test-gpu: $(INSTALLED)
 
 # Pins what is installed now; edit pyproject.toml, upgrade in .venv, then run this.
 lock:
-	$(BIN)/pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel | sed 's/+cpu$$//' > requirements.lock
+	$(BIN)/pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel \
+	| sed -E 's/\+cpu$$//; s/^(triton|atheris)==.*/& ; platform_system == "Linux" and platform_machine == "x86_64"/' \
+	> requirements.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
