@@ -29,7 +29,7 @@ from workload import Workload, draw_workload, read_workload
 from unmask.backbones import LoadedBackbone, Weights, load_backbone
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import PAPER
-from unmask.sweep.environment import describe_environment
+from unmask.training.environment import describe_environment
 
 SMOLLM2_135M = LlamaConfig(
     hidden_size=576,

@@ -30,7 +30,7 @@ from transformers import AutoModelForTokenClassification, pipeline
 from unmask.data.readers import read_corpus
 from unmask.errors import one_line_errors
 from unmask.model import UnmaskedForTokenClassification
-from unmask.sweep.environment import describe_environment
+from unmask.training.environment import describe_environment
 
 LABELS = ("LOC", "ORG", "PER")
 BATCH_SIZES = (1, 4, 8, 16, 32)

@@ -33,7 +33,7 @@ import torch
 from unmask.data.lookright import generate
 from unmask.errors import one_line_errors
 from unmask.model import UnmaskedForTokenClassification
-from unmask.sweep.environment import describe_environment
+from unmask.training.environment import describe_environment
 
 RESULTS = Path(__file__).parent / "results" / "serve.json"
 STARTUP_SECONDS = 120

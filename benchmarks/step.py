@@ -43,7 +43,7 @@ from unmask.lora import Draw, LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.quantization import make_resident, quantize_linears
 from unmask.recipe import PAPER, Recipe
-from unmask.sweep.environment import describe_environment, peak_memory_bytes
+from unmask.training.environment import describe_environment, peak_memory_bytes
 from unmask.training.optimizer import RunOptimizer, build_optimizer
 
 SHAPES = {

@@ -36,9 +36,9 @@ from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
 from unmask.recipe import Recipe, load_recipe
-from unmask.sweep.environment import describe_environment, peak_memory_bytes
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress
+from unmask.training.environment import describe_environment, peak_memory_bytes
 from unmask.training.module import FusedRuns, Trainee
 from unmask.training.optimizer import build_optimizer
 

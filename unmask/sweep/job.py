@@ -17,8 +17,8 @@ from unmask.model import UnmaskedForTokenClassification, configuration
 from unmask.results.counts import counts_path, write_counts
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run, RunResult
-from unmask.sweep.environment import describe_environment
 from unmask.sweep.plan import SweepSettings
+from unmask.training.environment import describe_environment
 from unmask.training.evaluate import predict_tags
 
 

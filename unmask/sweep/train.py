@@ -16,13 +16,13 @@ from unmask.data.sentence import Corpus
 from unmask.data.tags import tag_names
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
-from unmask.sweep.environment import peak_memory_bytes
 from unmask.sweep.estimate import bytes_in_words, estimate, free_memory
 from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
 from unmask.sweep.stack_loop import StackLoop
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress, delete_checkpoint
+from unmask.training.environment import peak_memory_bytes
 from unmask.training.fit import fit
 from unmask.training.module import Trainee
 
