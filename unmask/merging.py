@@ -20,6 +20,7 @@ from unmask.attention import FLAGS_ATTRIBUTE, install
 from unmask.backbones import ENCODER_TYPES, quiet_transformers
 from unmask.config import UnmaskConfig
 from unmask.lora import GroupedLoRALinear
+from unmask.quantization import written_out
 
 ENCODER_HEAD = "classifier"
 DECODER_HEAD = "score"
@@ -44,9 +45,7 @@ def dense_weight(linear: nn.Module) -> Tensor:
     weight: Any = linear.weight
     if getattr(weight, "quant_state", None) is None:
         return weight.detach()
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(weight.data, weight.quant_state).to(weight.quant_state.dtype)
+    return written_out(weight)
 
 
 def write_merged(labeler: Any, folder: Path) -> None:

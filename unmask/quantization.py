@@ -8,12 +8,12 @@ stay those of a quantised backbone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 from transformers.quantizers.base import HfQuantizer
 
 from unmask.kernels import dequantize_nf4
@@ -41,25 +41,43 @@ def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
         replacement.weight = Params4bit(module.weight.data, requires_grad=False, **settings)
         if module.bias is not None:
             replacement.bias = module.bias
+        # On CPUs with AVX512-BF16 an evaluation pass would repack the weights in place: scales are
+        # rounded, and the next training pass has no gradient below the layer.
+        replacement.support_avx512bf16_for_cpu = False
         _replace(model, name, replacement.to(module.weight.device))
 
 
-def make_resident(model: nn.Module, compute_dtype: torch.dtype) -> None:
-    """Replace every NF4 layer by a plain linear layer with the numbers that it computed with."""
+def written_out(weight: Any) -> Tensor:
+    """The numbers [out_features, in_features] that bitsandbytes' `Params4bit` stands for."""
+    state = weight.quant_state
+    double: dict[str, Any] = {}
+    if state.nested:
+        double = {
+            "absmax_levels": state.state2.code,
+            "absmax_scale": state.state2.absmax,
+            "absmax_offset": state.offset,
+            "absmax_block_size": state.state2.blocksize,
+        }
+    shape = tuple(state.shape)
+    return dequantize_nf4(weight.data, state.absmax, shape, state.dtype, state.blocksize, **double)
+
+
+def make_resident(
+    model: nn.Module,
+    compute_dtype: torch.dtype,
+    which: Callable[[Any], bool] = lambda module: True,
+) -> None:
+    """Replace NF4 layers by plain linear layers with the numbers that they compute with.
+
+    Args:
+        model: with NF4 layers.
+        compute_dtype: of the plain layers.
+        which: tells of a layer whether to replace it; all are by default.
+    """
     for name, module in _quantized_linears(model):
-        state = module.weight.quant_state
-        double: dict[str, Any] = {}
-        if state.nested:
-            double = {
-                "absmax_levels": state.state2.code,
-                "absmax_scale": state.state2.absmax,
-                "absmax_offset": state.offset,
-                "absmax_block_size": state.state2.blocksize,
-            }
-        weight = dequantize_nf4(
-            module.weight.data, state.absmax, tuple(state.shape), state.dtype, state.blocksize,
-            **double,
-        ).to(compute_dtype)  # fmt: skip
+        if not which(module):
+            continue
+        weight = written_out(module.weight).to(compute_dtype)
         has_bias = module.bias is not None
         plain = nn.Linear(module.in_features, module.out_features, has_bias, device="meta")
         plain.weight = nn.Parameter(weight, requires_grad=False)
@@ -67,13 +85,11 @@ def make_resident(model: nn.Module, compute_dtype: torch.dtype) -> None:
             plain.bias = nn.Parameter(module.bias.data.to(compute_dtype), requires_grad=False)
         _replace(model, name, plain.train(module.training))
     quantizer = getattr(model, "hf_quantizer", None)
-    if isinstance(quantizer, HfQuantizer):
+    if isinstance(quantizer, HfQuantizer) and not _quantized_linears(model):
         quantizer.remove_quantization_config(model)
 
 
-def settle_residence(
-    model: PreTrainedModel, compute_dtype: torch.dtype, resident: bool | None
-) -> str:
+def settle_residence(model: nn.Module, compute_dtype: torch.dtype, resident: bool | None) -> str:
     """Write the 4-bit weights out for good where asked, or where there is memory for it.
 
     Args:
@@ -87,7 +103,7 @@ def settle_residence(
     linears = _quantized_linears(model)
     weights = sum(module.in_features * module.out_features for _, module in linears)
     needed = weights * compute_dtype.itemsize
-    free = _free_memory(model.device)
+    free = _free_memory(next(model.parameters()).device)
     name = str(compute_dtype).removeprefix("torch.")
     sizes = f"{needed / 2**30:.1f} GiB in {name}, {free / 2**30:.1f} GiB free"
     reason = "as asked"
@@ -95,6 +111,7 @@ def settle_residence(
         resident = needed <= SHARE_OF_FREE_MEMORY * free
         reason = "memory allows it" if resident else "memory is short"
     if not resident:
+        make_resident(model, compute_dtype, _is_misread)
         return f"NF4 weights are written out anew in every pass: {reason} ({sizes})"
     make_resident(model, compute_dtype)
     return f"NF4 weights stay written out, the same numbers: {reason} ({sizes})"
@@ -116,6 +133,16 @@ def _quantized_linears(model: nn.Module) -> list[tuple[str, Any]]:
     from bitsandbytes.nn.modules import Linear4bit
 
     return [(name, m) for name, m in model.named_modules() if isinstance(m, Linear4bit)]
+
+
+def _is_misread(module: Any) -> bool:
+    """Is this a layer that bitsandbytes would compute wrongly?
+
+    Its kernel for CPUs with AVX512 (seen in 0.50.2) takes every row to begin a block of scales,
+    so it misreads layers whose rows are no whole number of blocks.
+    """
+    weight = module.weight
+    return weight.device.type == "cpu" and module.in_features % weight.quant_state.blocksize != 0
 
 
 def _free_memory(device: torch.device) -> int:
