@@ -14,6 +14,7 @@ TRITON_MODULES = [
     "attention_forward",
     "attention_backward",
     "interpreter",
+    "lora_triton",
     "nf4_triton",
 ]
 

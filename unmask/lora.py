@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from unmask.kernels import grouped_lora
+from unmask.kernels.dropout import Dropout, mix
 from unmask.packing import PackedBatch
 from unmask.recipe import PAPER, Recipe
 
@@ -103,20 +104,23 @@ class Route:
         """Hand `hidden` through; its backward raises unless this very route is still entered."""
         return _Guard.apply(hidden, self) if hidden.requires_grad else hidden
 
-    def dropout(self, x: Tensor, probability: float, module: int) -> Tensor:
-        """Drop elements of x [tokens, features] by run seed, micro-step, module and place.
+    def drawn(self, probability: float, module: int) -> Dropout | None:
+        """The dropout of a module in the batch under way, by run seed, micro-step and module.
 
-        The same run draws the same mask alone, fused with others, and when recomputed.
+        The same run draws the same mask alone, fused with others, and when recomputed. None
+        where nothing is to be dropped.
         """
         if not probability or self._draw is None:
+            return None
+        pairs = zip(self._draw.seeds, self._draw.micro_steps, strict=True)
+        return Dropout(probability, tuple(mix(mix(seed, step), module) for seed, step in pairs))
+
+    def dropout(self, x: Tensor, probability: float, module: int) -> Tensor:
+        """Drop elements of x [tokens, features], and scale the rest up."""
+        drawn = self.drawn(probability, module)
+        if drawn is None:
             return x
-        keys = [
-            _mix(_mix(seed, step), module)
-            for seed, step in zip(self._draw.seeds, self._draw.micro_steps, strict=True)
-        ]
-        threshold = round(probability * 2**16) - 2**15
-        kept = _uniform_bits(keys, self.run_offsets, x.shape[1], x.device) >= threshold
-        return x * kept.to(x.dtype) / (1 - probability)
+        return x * drawn.kept(self.run_offsets, x.shape[1], x.device) * drawn.rescale
 
 
 class _Guard(torch.autograd.Function):
@@ -171,13 +175,17 @@ class GroupedLoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., tokens, in_features] of one pack -> the same with out_features."""
-        flat = x.reshape(-1, x.shape[-1])
-        if self.training:
-            flat = self.route.dropout(flat, self.dropout, self.index)
-        delta = grouped_lora(
-            flat, self.lora_A.to(x.dtype), self.lora_B.to(x.dtype), self.route.run_offsets
+        base = self.base(x)
+        out = grouped_lora(
+            base.flatten(0, -2),
+            x.flatten(0, -2),
+            self.lora_A,
+            self.lora_B,
+            self.route.run_offsets,
+            self.scaling,
+            self.route.drawn(self.dropout, self.index) if self.training else None,
         )
-        return torch.add(self.base(x), delta.view(*x.shape[:-1], -1), alpha=self.scaling)
+        return out.view_as(base)
 
     def merged_weight(self, weight: Tensor, run: int) -> Tensor:
         """`weight` [out_features, in_features] plus the update of one run, for export."""
@@ -242,32 +250,3 @@ def inject(
         parent, _, child = name.rpartition(".")
         setattr(backbone.get_submodule(parent), child, layer)
     return layers
-
-
-def _mix(a: int, b: int) -> int:
-    """Two integers to one of 32 bits, by the finaliser of MurmurHash3."""
-    x = (a * 0x9E3779B1 + b * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-    return x ^ (x >> 16)
-
-
-def _uniform_bits(
-    keys: Sequence[int], run_offsets: Tensor, features: int, device: torch.device
-) -> Tensor:
-    """int16 [tokens, features], a hash of run key, token in run and feature; all values alike.
-
-    Each hash of 32 bits serves two neighbouring features.
-    """
-    lengths = run_offsets.diff().tolist()
-    width = (features + 1) // 2
-    pieces = []
-    for key, length in zip(keys, lengths, strict=True):
-        signed = key - 2**32 if key >= 2**31 else key
-        x = torch.arange(length * width, dtype=torch.int32, device=device)
-        pieces.append(x.mul_(-0x61C88647).bitwise_xor_(signed))
-    x = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(0x7FEB352D)
-    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(-0x7B935975)
-    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
-    return x.view(torch.int16).view(-1, 2 * width)[:, :features]

@@ -10,10 +10,10 @@ from unmask import kernels
 IMPLEMENTATIONS = {
     "varlen_attention": ["attention_reference", "attention_rectangles", "attention_backward"],
     "dequantize_nf4": ["nf4_reference", "nf4_triton"],
-    "grouped_lora": ["lora_reference", "lora_batched"],
+    "grouped_lora": ["lora_reference", "lora_batched", "lora_triton"],
     "grouped_linear": ["lora_batched"],
 }
-TRITON = {"attention_backward", "nf4_triton"}
+TRITON = {"attention_backward", "nf4_triton", "lora_triton"}
 
 
 @pytest.mark.parametrize(

@@ -220,13 +220,13 @@ def test_dropout_is_drawn_by_each_run_s_own_seed_and_micro_batch(
 ):
     model, trainees = make_stack(four), make_trainees(four, stop_step=3)
     draws = []
-    original = model.route.dropout
+    original = model.route.drawn
 
-    def spy(x, probability, module):
+    def spy(probability, module):
         draws.append(model.route._draw)
-        return original(x, probability, module)
+        return original(probability, module)
 
-    monkeypatch.setattr(model.route, "dropout", spy)
+    monkeypatch.setattr(model.route, "drawn", spy)
     fit(model, trainees, show_progress=False)
     drawn = list(dict.fromkeys(draw for draw in draws if draw is not None))
     assert {draw.seeds for draw in drawn} == {(1, 2, 3, 1)}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unmask.kernels.attention_rectangles import varlen_attention as _attention_rectangles
+from unmask.kernels.dropout import Dropout
 from unmask.kernels.lora_batched import grouped_linear as _linear_batched
 from unmask.kernels.lora_batched import grouped_lora as _lora_batched
 from unmask.kernels.nf4_reference import dequantize_nf4 as _dequantize_by_table
@@ -59,7 +60,7 @@ def varlen_attention(
     """
     _check_rotary(cos, sin, max_seqlen, query.shape[2])
     implementation = _attention_rectangles
-    if _suits_triton(query, key, value):
+    if _suits_triton(query, key, value) and query.shape[2] <= 256:
         from unmask.kernels.attention_backward import varlen_attention as implementation
     with torch.cuda.device_of(query):  # Triton launches on the current device
         return implementation(
@@ -67,19 +68,36 @@ def varlen_attention(
         )
 
 
-def grouped_lora(x: Tensor, lora_a: Tensor, lora_b: Tensor, run_offsets: Tensor) -> Tensor:
-    """Low-rank update with one pair of matrices per run: `x @ A[run].T @ B[run].T`.
+def grouped_lora(
+    base: Tensor,
+    x: Tensor,
+    lora_a: Tensor,
+    lora_b: Tensor,
+    run_offsets: Tensor,
+    scale: float,
+    dropout: Dropout | None = None,
+) -> Tensor:
+    """A frozen layer's output plus a low-rank update with one pair of matrices per run.
+
+    `base + scale * drop(x) @ A[run].T @ B[run].T`; matrices are taken in the dtype of `x`.
 
     Args:
+        base: [tokens, out_features], what the frozen layer made of `x`; in the dtype of `x`.
         x: [tokens, in_features], tokens sorted by run.
         lora_a: [runs, rank, in_features].
         lora_b: [runs, out_features, rank].
         run_offsets: int32 [runs + 1] on the CPU, where each run's tokens begin.
+        scale: factor on the update.
+        dropout: of elements of `x` on their way to the update; None drops nothing.
 
     Returns:
-        [tokens, out_features].
+        [tokens, out_features]. Differentiable once.
     """
-    return _lora_batched(x, lora_a, lora_b, run_offsets)
+    implementation = _lora_batched
+    if _suits_triton(base, x):
+        from unmask.kernels.lora_triton import grouped_lora as implementation
+    with torch.cuda.device_of(x):
+        return implementation(base, x, lora_a, lora_b, run_offsets, scale, dropout)
 
 
 def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
@@ -133,13 +151,13 @@ def dequantize_nf4(
         return implementation(packed, absmax, shape, dtype, block_size, *scales)
 
 
-def _suits_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:
+def _suits_triton(*tensors: Tensor) -> bool:
     """On a CUDA device, in one dtype that the kernels know, with Triton there."""
+    first = tensors[0]
     return (
-        query.is_cuda
-        and query.dtype == key.dtype == value.dtype
-        and query.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and query.shape[2] <= 256
+        first.is_cuda
+        and all(x.dtype == first.dtype for x in tensors)
+        and first.dtype in (torch.float32, torch.float16, torch.bfloat16)
         and _triton_is_installed()
     )
 

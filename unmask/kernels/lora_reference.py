@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
+from unmask.kernels.dropout import Dropout
 
-def grouped_lora(x: Tensor, lora_a: Tensor, lora_b: Tensor, run_offsets: Tensor) -> Tensor:
+
+def grouped_lora(
+    base: Tensor,
+    x: Tensor,
+    lora_a: Tensor,
+    lora_b: Tensor,
+    run_offsets: Tensor,
+    scale: float,
+    dropout: Dropout | None = None,
+) -> Tensor:
     """Shapes and meaning as in `unmask.kernels.grouped_lora`."""
+    a, b = lora_a.to(x.dtype), lora_b.to(x.dtype)
+    if dropout is not None:
+        x = x * dropout.kept(run_offsets, x.shape[1], x.device) * dropout.rescale
     outputs = [
-        x[start:end] @ lora_a[run].T @ lora_b[run].T
-        for run, (start, end) in enumerate(
-            zip(run_offsets[:-1].tolist(), run_offsets[1:].tolist(), strict=True)
-        )
+        base[start:end] + scale * (x[start:end] @ a[run].T @ b[run].T)
+        for run, (start, end) in enumerate(pairwise(run_offsets.tolist()))
     ]
     return torch.cat(outputs)

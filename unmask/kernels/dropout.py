@@ -1,0 +1,81 @@
+"""Dropout that is counted, not drawn: a hash of run, module and place in the run.
+
+A mask depends on nothing else, so a run gets the same one alone, fused with others, recomputed
+under gradient checkpointing and on any device. Each hash of 32 bits serves two features:
+
+    token t of a run, features 2 i and 2 i + 1:   hash(t * ceil(features / 2) + i, key)
+    feature 2 i       kept where the lower half, as int16, reaches the threshold
+    feature 2 i + 1   the upper half
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PLACE_FACTOR = -0x61C88647
+FIRST_FACTOR = 0x7FEB352D
+SECOND_FACTOR = -0x7B935975
+"""Odd factors as signed 32-bit numbers: the golden ratio, and a finaliser of low bias
+(github.com/skeeto/hash-prospector)."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """What a mask depends on besides the place."""
+
+    probability: float
+    """Of an element to be dropped, in (0, 1)."""
+    keys: tuple[int, ...]
+    """For every run 32 bits, 0 to 2**32 - 1, made of its seed, its step and the module."""
+
+    @property
+    def threshold(self) -> int:
+        """The smallest of the int16 hashes that is kept."""
+        return round(self.probability * 2**16) - 2**15
+
+    @property
+    def rescale(self) -> float:
+        """The factor on what is kept."""
+        return 1 / (1 - self.probability)
+
+    def kept(self, run_offsets: Tensor, features: int, device: torch.device) -> Tensor:
+        """bool [tokens, features], True for the elements that stay.
+
+        Args:
+            run_offsets: int32 [runs + 1] on the CPU, where each run's tokens begin.
+            features: in a token.
+            device: where the mask is to be.
+        """
+        lengths = run_offsets.diff().tolist()
+        wanted = list(zip(self.keys, lengths, strict=True))
+        # Configurations of one seed share key and batch, and so their mask.
+        bits = {pair: _hashes(*pair, features, device) for pair in dict.fromkeys(wanted)}
+        masks = {pair: x.ge(self.threshold) for pair, x in bits.items()}
+        return masks[wanted[0]] if len(wanted) == 1 else torch.cat([masks[pair] for pair in wanted])
+
+
+def mix(a: int, b: int) -> int:
+    """Two integers to one of 32 bits, by the finaliser of MurmurHash3."""
+    x = (a * 0x9E3779B1 + b * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def as_signed(key: int) -> int:
+    """The int32 with the bits of a number from 0 to 2**32 - 1."""
+    return key - 2**32 if key >= 2**31 else key
+
+
+def _hashes(key: int, length: int, features: int, device: torch.device) -> Tensor:
+    """int16 [length, features], all values alike."""
+    width = (features + 1) // 2
+    x = torch.arange(length * width, dtype=torch.int32, device=device)
+    x.mul_(PLACE_FACTOR).bitwise_xor_(as_signed(key))
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(FIRST_FACTOR)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(SECOND_FACTOR)
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
+    return x.view(torch.int16).view(length, 2 * width)[:, :features]

@@ -1,0 +1,210 @@
+"""Low-rank updates of many runs in Triton: four launches a layer and pass, however many runs.
+
+Two kernels. One multiplies the tokens of every run by that run's own matrix and adds what the
+frozen layer gave; the other sums outer products over the tokens of every run. Dropout is hashed
+where it is needed and never stored. Tiles begin at a run's own first token and sums go through
+them in order, so a run's numbers are the same bits alone and fused, and nothing is added to
+memory by two programs.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from unmask.kernels.attention_tiles import SEARCH_BLOCK, UNLIMITED, find_tile, num_slots
+from unmask.kernels.dropout import FIRST_FACTOR, PLACE_FACTOR, SECOND_FACTOR, Dropout, as_signed
+from unmask.kernels.interpreter import must_emulate, narrow, product
+from unmask.kernels.lora_autograd import low_rank_update
+
+BLOCK_TOKENS = 32
+BLOCK_FEATURES = 64
+
+
+def grouped_lora(
+    base: Tensor,
+    x: Tensor,
+    lora_a: Tensor,
+    lora_b: Tensor,
+    run_offsets: Tensor,
+    scale: float,
+    dropout: Dropout | None = None,
+) -> Tensor:
+    """Shapes and meaning as in `unmask.kernels.grouped_lora`."""
+    products = _TritonProducts(run_offsets, x.device, dropout)
+    return low_rank_update(base, x, lora_a, lora_b, products, scale, dropout)
+
+
+class _TritonProducts:
+    """`unmask.kernels.lora_autograd.Products` in one launch each; no mask is kept."""
+
+    def __init__(self, run_offsets: Tensor, device: torch.device, dropout: Dropout | None) -> None:
+        # Every layer of a pass has the same offsets: they go to the device once.
+        self.offsets = _on_device(tuple(run_offsets.tolist()), device)
+        self.keys, self.threshold = self.offsets, 0
+        if dropout is not None:
+            self.keys = _on_device(tuple(map(as_signed, dropout.keys)), device)
+            self.threshold = dropout.threshold
+        self.drops = dropout is not None
+
+    def mask(self, x: Tensor) -> None:
+        return None
+
+    def linear(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        scale: float = 1.0,
+        base: Tensor | None = None,
+        drop_input: bool = False,
+        drop_output: bool = False,
+        mask: None = None,
+    ) -> Tensor:
+        num_runs, out_features, in_features = weight.shape
+        out = x.new_empty(len(x), out_features)
+        slots = num_slots(len(x), num_runs, BLOCK_TOKENS)
+        _linear_kernel[(slots, triton.cdiv(out_features, BLOCK_FEATURES))](
+            x.contiguous(), weight, None if base is None else base.contiguous(), out,
+            self.offsets, self.keys,
+            num_runs, UNLIMITED, self.threshold, scale, *weight.stride(),
+            IN=in_features, OUT=out_features, HAS_BASE=base is not None,
+            DROP_INPUT=self.drops and drop_input, DROP_OUTPUT=self.drops and drop_output,
+            **_constants(x.dtype),
+        )  # fmt: skip
+        return out
+
+    def outer(
+        self,
+        left: Tensor,
+        right: Tensor,
+        like: Tensor,
+        drop_right: bool = False,
+        mask: None = None,
+    ) -> Tensor:
+        num_runs, left_features, right_features = like.shape
+        out = torch.empty(like.shape, dtype=torch.float32, device=like.device)
+        grid = [triton.cdiv(size, BLOCK_FEATURES) for size in (left_features, right_features)]
+        _outer_kernel[(*grid, num_runs)](
+            left.contiguous(), right.contiguous(), out, self.offsets, self.keys, self.threshold,
+            LEFT=left_features, RIGHT=right_features, DROP_RIGHT=self.drops and drop_right,
+            **_constants(left.dtype),
+        )  # fmt: skip
+        return out.to(like.dtype)
+
+
+@lru_cache(maxsize=256)
+def _on_device(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """int32 [values]. Adapters of one pass and its recomputation ask for the same ones."""
+    return torch.tensor(values, dtype=torch.int32).to(device, non_blocking=True)
+
+
+def _constants(dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "BLOCK_TOKENS": BLOCK_TOKENS,
+        "BLOCK_FEATURES": BLOCK_FEATURES,
+        "SEARCH_BLOCK": SEARCH_BLOCK,
+        "PLACE_FACTOR": PLACE_FACTOR,
+        "FIRST_FACTOR": FIRST_FACTOR,
+        "SECOND_FACTOR": SECOND_FACTOR,
+        "EMULATE": must_emulate(dtype),
+        "num_warps": 4,
+        "num_stages": 3,
+        "enable_fp_fusion": True,
+    }
+
+
+@triton.jit
+def _kept(
+    tokens, features, key, threshold, FEATURES: tl.constexpr, PLACE_FACTOR: tl.constexpr,
+    FIRST_FACTOR: tl.constexpr, SECOND_FACTOR: tl.constexpr,
+):  # fmt: skip
+    """`Dropout.kept` for tokens [n] of one run and features [m]: bool [n, m]."""
+    WIDTH: tl.constexpr = (FEATURES + 1) // 2
+    x = (tokens[:, None] * WIDTH + features[None, :] // 2) * PLACE_FACTOR
+    x = x ^ key
+    x = (x ^ ((x >> 16) & 0xFFFF)) * FIRST_FACTOR
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * SECOND_FACTOR
+    x = x ^ ((x >> 16) & 0xFFFF)
+    upper = (features % 2 == 1)[None, :]
+    # Either half as a signed number of 16 bits.
+    half = tl.where(upper, x >> 16, (x << 16) >> 16)
+    return half >= threshold
+
+
+@triton.jit(do_not_specialize=["num_runs", "up_to", "threshold"])
+def _linear_kernel(
+    x, weight, base, out, run_offsets, keys,
+    num_runs, up_to, threshold, scale, weight_run_stride, weight_out_stride, weight_in_stride,
+    IN: tl.constexpr, OUT: tl.constexpr, HAS_BASE: tl.constexpr,
+    DROP_INPUT: tl.constexpr, DROP_OUTPUT: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr, SEARCH_BLOCK: tl.constexpr,
+    PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr, SECOND_FACTOR: tl.constexpr,
+    EMULATE: tl.constexpr,
+):  # fmt: skip
+    """BLOCK_TOKENS tokens of one run by BLOCK_FEATURES output features."""
+    run, begin, length, tile_begin = find_tile(
+        run_offsets, num_runs, 0, up_to, BLOCK_TOKENS, SEARCH_BLOCK
+    )
+    if tile_begin >= length:
+        return
+    dtype = x.dtype.element_ty
+    key = tl.load(keys + run)
+    weight += run.to(tl.int64) * weight_run_stride
+    token = tile_begin + tl.arange(0, BLOCK_TOKENS)
+    inside = (token < length)[:, None]
+    row = begin + token[:, None]
+    o = tl.program_id(1) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
+    result = tl.zeros((BLOCK_TOKENS, BLOCK_FEATURES), tl.float32)
+    for start in range(0, IN, BLOCK_FEATURES):
+        i = start + tl.arange(0, BLOCK_FEATURES)
+        piece = tl.load(x + row * IN + i[None, :], mask=inside & (i < IN)[None, :], other=0.0)
+        if DROP_INPUT:
+            kept = _kept(token, i, key, threshold, IN, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
+            piece = tl.where(kept, piece, 0.0)
+        place = weight + i[:, None] * weight_in_stride + o[None, :] * weight_out_stride
+        w = tl.load(place, mask=(i < IN)[:, None] & (o < OUT)[None, :], other=0.0)
+        result += product(piece, narrow(w.to(tl.float32), dtype, EMULATE), EMULATE)
+    result = result * scale
+    if DROP_OUTPUT:
+        kept = _kept(token, o, key, threshold, OUT, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
+        result = tl.where(kept, result, 0.0)
+    mask = inside & (o < OUT)[None, :]
+    if HAS_BASE:
+        result += tl.load(base + row * OUT + o[None, :], mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + row * OUT + o[None, :], narrow(result, dtype, EMULATE), mask=mask)
+
+
+@triton.jit(do_not_specialize=["threshold"])
+def _outer_kernel(
+    left, right, out, run_offsets, keys, threshold,
+    LEFT: tl.constexpr, RIGHT: tl.constexpr, DROP_RIGHT: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr, SEARCH_BLOCK: tl.constexpr,
+    PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr, SECOND_FACTOR: tl.constexpr,
+    EMULATE: tl.constexpr,
+):  # fmt: skip
+    """One tile of the sum, over the tokens of one run, of left token by right token."""
+    run = tl.program_id(2).to(tl.int64)
+    begin = tl.load(run_offsets + run).to(tl.int64)
+    length = (tl.load(run_offsets + run + 1) - begin).to(tl.int32)
+    key = tl.load(keys + run)
+    m = tl.program_id(0) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
+    n = tl.program_id(1) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
+    result = tl.zeros((BLOCK_FEATURES, BLOCK_FEATURES), tl.float32)
+    for start in range(0, length, BLOCK_TOKENS):
+        token = start + tl.arange(0, BLOCK_TOKENS)
+        inside = (token < length)[:, None]
+        row = begin + token[:, None]
+        a = tl.load(left + row * LEFT + m[None, :], mask=inside & (m < LEFT)[None, :], other=0.0)
+        b = tl.load(right + row * RIGHT + n[None, :], mask=inside & (n < RIGHT)[None, :], other=0.0)
+        if DROP_RIGHT:
+            kept = _kept(token, n, key, threshold, RIGHT, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
+            b = tl.where(kept, b, 0.0)
+        result += product(tl.trans(a), b, EMULATE)
+    place = out + run * (LEFT * RIGHT) + m[:, None] * RIGHT + n[None, :]
+    mask = (m < LEFT)[:, None] & (n < RIGHT)[None, :]
+    tl.store(place, result, mask=mask)
