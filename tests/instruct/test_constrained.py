@@ -6,26 +6,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.instruct.constrained import completed
-from unmask.instruct.examples import Entity, IEExample
+from unmask.instruct.examples import Category, Entity, IEExample, Relation
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.registry import load_system
+from unmask.instruct.workspace import describe
 
 LABELS = LabelSet(("LOC", "PER"))
 EXAMPLE = IEExample(
     "e",
     "Vana (went) to Kané",
     ("Vana", "(went)", "to", "Kané"),
-    (Entity("Vana", "PER", 0, 1), Entity("Kané", "LOC", 3, 4)),
+    (
+        Entity("Vana", "PER", 0, 1),
+        Entity("Kané", "LOC", 3, 4),
+        Relation("Vana", "PER", "Kané"),
+        Category("LOC"),
+    ),
 )
 SYSTEMS = [
     load_system("it"),
     load_system("instructuie"),
     load_system("uniner"),
     load_system("uniner", variant="all-in-one"),
+    load_system("hum"),
+    load_system("hum", use="RE"),
+    load_system("hum", use="TC"),
+    load_system("seqgpt"),
 ]
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda one: one.name)
+@pytest.mark.parametrize("system", SYSTEMS, ids=describe)
 def test_gold_answers_are_well_formed(system):
     for query in system.render(EXAMPLE, LABELS):
         grammar = system.grammar(query)
@@ -34,7 +44,7 @@ def test_gold_answers_are_well_formed(system):
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda one: one.name)
+@pytest.mark.parametrize("system", SYSTEMS, ids=describe)
 def test_what_is_cut_off_is_closed_so_that_it_parses(system, data):
     query = data.draw(st.sampled_from(system.render(EXAMPLE, LABELS)))
     cut = query.answer[: data.draw(st.integers(0, len(query.answer)))]

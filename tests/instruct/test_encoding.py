@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from unmask.instruct.encoding import IGNORED, encode_prompt, encode_training
 from unmask.instruct.examples import Entity, IEExample
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.prompts import Query, Segment, single_turn
-from unmask.instruct.registry import load_system
+from unmask.instruct.registry import SYSTEMS, load_system
 
 LABELS = LabelSet(("LOC", "PER"))
 EXAMPLE = IEExample(
@@ -30,8 +32,9 @@ class WithBeginning:
 
     bos_token_id, eos_token_id = 1, 2
 
-    def __call__(self, text, add_special_tokens):
-        return {"input_ids": [ord(letter) + 3 for letter in text]}
+    def __call__(self, text, add_special_tokens=True):
+        ids = [ord(letter) + 3 for letter in text]
+        return {"input_ids": [self.bos_token_id, *ids] if add_special_tokens else ids}
 
 
 @pytest.mark.parametrize("name", ["it", "instructuie", "uniner"])
@@ -49,7 +52,24 @@ def test_unmasked_tokens_decode_to_the_answers_and_the_end(name, tiny_tokenizer)
             assert label in (IGNORED, token)
 
 
-@pytest.mark.parametrize("name", ["it", "instructuie", "uniner"])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_letter_of_the_answers_and_no_other_is_trained(name, train):
+    system, queries = queries_of(name, train)
+    assert queries
+    for query in queries:
+        encoded = encode_training(query, system.in_loss(query), WithBeginning(), 10_000)
+        expected = [(1, False)]
+        for part in query.segments:
+            expected += [(ord(letter) + 3, part.trained) for letter in part.text]
+            expected += [(2, part.trained)] if part.ends else []
+        assert list(encoded.token_ids) == [token for token, _ in expected]
+        assert [label != IGNORED for label in encoded.label_ids] == [one for _, one in expected]
+        assert query.segments[-1].trained
+        assert query.segments[-1].ends, "an answer that does not end is never told to"
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_the_prompt_is_the_beginning_of_the_training_text(name, tiny_tokenizer):
     system, queries = queries_of(name, train=False)
     for query in queries:
@@ -74,6 +94,15 @@ def test_a_beginning_token_stands_once_and_is_not_trained():
     assert encoded.label_ids == (IGNORED, 100, 101, 102, 2)
 
 
+def test_a_beginning_token_that_a_tokenizer_has_but_never_puts_stays_out():
+    class Without(WithBeginning):
+        def __call__(self, text, add_special_tokens=True):
+            return super().__call__(text, add_special_tokens=False)
+
+    query = Query("q", "e", "ner", "ab", (), single_turn("ab", "c"))
+    assert encode_prompt(query, Without(), 99).token_ids == (100, 101)
+
+
 def test_a_long_passage_loses_words_and_the_frame_stays():
     text = "one two three four"
     query = Query("q", "e", "ner", text, (), single_turn(f"<{text}>", "x"))
@@ -82,6 +111,16 @@ def test_a_long_passage_loses_words_and_the_frame_stays():
     assert prompt.num_lost_words == 2
     encoded = encode_training(query, (False, True), WithBeginning(), 12)
     assert (encoded.token_ids[-2:], encoded.num_lost_words) == ((ord("x") + 3, 2), 2)
+
+
+def test_a_passage_that_stands_in_json_is_shortened_too():
+    text = 'one "two" three four'
+    prompt = json.dumps({"ask": "x", "input": text})
+    query = Query("q", "e", "ner", text, (), single_turn(prompt, "y"))
+    room = len(prompt) + 1 - len("three four")
+    encoded = encode_prompt(query, WithBeginning(), room)
+    read = json.loads("".join(chr(token - 3) for token in encoded.token_ids[1:]))
+    assert (read["input"], encoded.num_lost_words) == ('one "two"', 2)
 
 
 def test_answers_cut_from_the_end_of_a_conversation_are_counted():

@@ -122,6 +122,30 @@ def test_schemes_hold_five_of_each_with_the_most_frequent_first():
     assert [shot.text[0] for shot in scheme.negatives] == ["w"] * 4 + ["b"]
 
 
+def test_labels_without_a_description_are_described_by_what_they_name_most():
+    texts = ["Blair", "Bush", "Bush", "Xu", "Xu", "Xu"]
+    examples = [IEExample(f"e{i}", t, items=(Entity(t, "PER"),)) for i, t in enumerate(texts)]
+    schemes = collect_schemes(examples, LabelSet(("PER", "LOC")), "NER")
+    assert schemes["person"].descriptions == ("typical examples: Xu, Bush, Blair",)
+    assert schemes["location"].descriptions == ()
+
+
+def test_guidelines_come_from_the_training_split_alone_where_no_file_is_given():
+    labels = LabelSet(("PER", "LOC"))
+    train = [IEExample(f"t{i}", f"Bush {i}", items=(Entity("Bush", "PER"),)) for i in range(200)]
+    bare = Hum(evaluate_with="description+example")
+    system = bare.prepared(train, labels)
+    found = statistics(list(system.render_all(train, labels, train=True)))
+    assert found["strategies"]["guidelines"] / found["num_queries"] == pytest.approx(0.38, abs=0.1)
+    (query,) = system.render(IEExample("v", "Bush 0", items=(Entity("Bush", "PER"),)), labels)
+    asked = json.loads(query.prompt())
+    assert asked["schema"][0] == {"entity_type": "person", "description": "typical examples: Bush"}
+    inputs = [one["input"] for one in asked["example"]]
+    assert inputs
+    assert set(inputs) <= {one.text for one in train} - {"Bush 0"}
+    assert Hum(schemes="none").prepared(train, labels)._schemes(labels) == {}
+
+
 def test_schemes_survive_their_file(tmp_path):
     path = tmp_path / "schemes.json"
     scheme = Scheme(("a",), ("b",), (Shot("t", ({"subject": "x", "object": "y"},)),), (Shot("n"),), (), ("c",), {"r": "s"})  # fmt: skip

@@ -1,11 +1,6 @@
 # ruff: noqa: E501 (an answer stands on one line)
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,39 +99,16 @@ def test_values_of_a_relation_are_pairs():
     assert read_rule_answer(wrong, sample, "reverse") == (None, "a value of another form")
 
 
-class Recorder(HTTPServer):
-    prompts: list[str]
-
-
 @pytest.fixture
-def server() -> Iterator[Recorder]:
+def server(play_teacher):
     """A chat endpoint that always answers ANSWER and keeps what it was asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.server.prompts.append(body["messages"][-1]["content"])  # type: ignore[attr-defined]
-            content = json.dumps({"choices": [{"message": {"content": ANSWER}}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format, *args):
-            pass
-
-    with Recorder(("127.0.0.1", 0), Handler) as running:
-        running.prompts = []
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
+    with play_teacher(lambda prompt: ANSWER) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def test_six_strategies_are_asked_in_turn_through_an_endpoint(tmp_path, server):
     path = tmp_path / "rules.jsonl"
-    teacher = Teacher(f"http://127.0.0.1:{server.server_port}/v1", "m", num_tries=1)
+    teacher = Teacher(server.url, "m", num_tries=1)
     related = [Sample(f"{index} a b", "is", ({"subject": "a", "object": "b"},), "RE") for index in range(6)]  # fmt: skip
     counts = synthesise_rules([DEGREES, *related], teacher.ask, path)
     assert len(server.prompts) == 7

@@ -343,12 +343,25 @@ def test_the_report_is_the_mean_over_data_sets():
 
 
 def test_odd_predictions_are_counted():
-    pairs = [("", ""), ("", "person: hallohallohallo"), ("", "x" * 600), ("", "person: Bush")]
-    assert official.audit("NER", pairs, [SENTENCE] * 4) == {
+    gold = " person: Bush; location: Iraq"
+    pairs = [
+        (gold, ""),
+        (" None", " None"),
+        (gold, "person: hallohallohallo"),
+        (" None", "x" * 600),
+        (gold, "person: Bush; location: Iraq"),
+        (gold, "place: Iraq"),
+    ]
+    options = [("person", "location")] * len(pairs)
+    assert official.audit("NER", pairs, [SENTENCE] * len(pairs), options) == {
         "void": 1,
         "long": 1,
         "repeated": 2,
+        "both_none": 1,
+        "truth_none": 1,
+        "prediction_none": 1,
         "unparsed": 1,
+        "unknown_label": 1,
         "unfaithful": 1,
     }
 

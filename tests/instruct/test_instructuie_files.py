@@ -5,7 +5,9 @@ import json
 import pytest
 
 from unmask.instruct.examples import Argument, Entity, Event, IEExample, Relation
-from unmask.instruct.instructuie_files import complete_splits, read_folder
+from unmask.instruct.instructuie import InstructUIE
+from unmask.instruct.instructuie_files import complete_splits, read_collection, read_folder
+from unmask.instruct.sources import SourceSettings, load_source
 
 NER = {
     "sentence": "New York won .",
@@ -87,3 +89,67 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
     (tmp_path / "labels.json").write_text("{")
     with pytest.raises(ValueError, match=r"labels\.json is not JSON"):
         read_folder(tmp_path)
+
+
+@pytest.fixture
+def collection(tmp_path):
+    for name, labels, record in (
+        ("NER/news", ["LOC", "X"], NER),
+        ("NER/law", ["PER"], {**NER, "entities": []}),
+        ("RE/news", ["r"], RE),
+        ("EE/war", [["win"], ["who"]], EE),
+        ("Other/x", ["y"], NER),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        folder_of(tmp_path / name, labels, train=[record] * 4, dev=[record] * 2, test=[record])
+    return tmp_path
+
+
+def test_a_collection_asks_every_data_set_about_its_own_labels(collection):
+    source = load_source(SourceSettings(data_dir=collection, limit_train=3))
+    assert [(part.task, part.labels.names) for part in source.parts] == [
+        ("EE", ("win",)),
+        ("NER", ("PER",)),
+        ("NER", ("LOC", "X")),
+        ("RE", ("r",)),
+    ]
+    assert [len(source.splits[split]) for split in ("train", "validation", "test")] == [12, 8, 4]
+    system = InstructUIE(use="NER,ES,RE,EE")
+    asked = {}
+    for part in source.parts:
+        asking = system.for_folder(part.task)
+        assert asking is not None
+        for query in asking.render_all(part.splits["test"], part.labels):
+            asked[query.id] = (query.task, query.labels)
+    assert asked == {
+        "EE/war/test/0#EE": ("EE", ("win",)),
+        "NER/law/test/0#NER": ("NER", ("person",)),
+        "NER/law/test/0#ES": ("ES", ("person",)),
+        "NER/news/test/0#NER": ("NER", ("location", "x")),
+        "NER/news/test/0#ES": ("ES", ("location", "x")),
+        "RE/news/test/0#RE": ("RE", ("r",)),
+    }
+    assert InstructUIE(use="RE").for_folder("NER") is None
+
+
+def test_the_released_score_of_a_collection_is_the_mean_over_its_data_sets(collection):
+    source = load_source(SourceSettings(data_dir=collection))
+    system = InstructUIE(mode="official")
+    queries = [
+        query
+        for part in source.parts
+        if part.task == "NER"
+        for query in system.render_all(part.splits["test"], part.labels)
+    ]
+    pairs = [(query, " None") for query in queries]
+    scores = system.evaluate(pairs)
+    assert {name: one["f1"] for name, one in scores["tasks"]["NER"]["datasets"].items()} == {
+        "law": 1.0,
+        "news": 0.0,
+    }
+    assert scores["f1"] == 0.5
+
+
+def test_a_root_without_a_data_set_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no data set; expected .*/NER/NAME/labels"):
+        read_collection(tmp_path)

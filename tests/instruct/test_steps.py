@@ -57,6 +57,37 @@ def test_each_system_goes_from_a_corpus_to_the_ledger(system, small_model, data,
     assert "answers malformed" in capsys.readouterr().out
 
 
+def test_free_and_constrained_answers_stand_side_by_side(small_model, data, tmp_path, capsys):
+    for step in ("build", "train"):
+        instruct(step, "uniner", small_model, data, tmp_path, *RECIPE)
+    for decoding in ("greedy", "constrained"):
+        more = (*RECIPE, "--decoding", decoding, "--max-new-tokens", "6")
+        for step in ("generate", "evaluate"):
+            instruct(step, "uniner", small_model, data, tmp_path, *more)
+    free, constrained = Ledger(tmp_path / "ledger.jsonl").results()
+    assert free.run.config.endswith(", greedy")
+    assert constrained.run.config.endswith(", constrained")
+    parse = constrained.scores["validation"]["parse"]
+    assert parse["partial"] + parse["malformed"] == 0
+    table = capsys.readouterr().out
+    assert "greedy decoding" in table
+    (malformed,) = [line.split("│") for line in table.split("\n") if "answers malformed" in line][
+        1:
+    ]
+    assert [cell.strip() for cell in malformed[2:4]] == [
+        str(one.scores["validation"]["parse"]["malformed"]) for one in (free, constrained)
+    ]
+
+
+def test_what_was_built_is_counted(data, tmp_path, capsys):
+    instruct("build", "hum", "tiny", data, tmp_path, "--set", "compound=1.0")
+    counts = json.loads((tmp_path / "build.json").read_text())["statistics"]["train"]
+    queries = (tmp_path / "train.queries.jsonl").read_text().splitlines()
+    assert counts["num_queries"] == len(queries)
+    assert counts["num_compound"] == sum("@" in json.loads(one)["id"] for one in queries) > 0
+    assert f"strategies: guidelines {counts['strategies']['guidelines']}" in capsys.readouterr().err
+
+
 def test_a_second_training_finds_the_first(small_model, data, tmp_path, capsys):
     instruct("build", "it", small_model, data, tmp_path)
     instruct("train", "it", small_model, data, tmp_path, *RECIPE)
@@ -93,7 +124,6 @@ def test_gold_answers_score_one_as_a_labeler(small_model, data, tmp_path):
         (("build",), ("--set", "seed=red"), "setting seed is a number, got 'red'"),
         (("build",), ("--set", "robust=red"), "setting robust is true or false, got 'red'"),
         (("build",), ("--limit", "0"), "--limit must be at least 1, got 0"),
-        (("distil",), (), "unmask instruct distil needs --endpoint"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

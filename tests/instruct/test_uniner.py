@@ -194,6 +194,32 @@ def test_frequencies_come_from_the_whole_data_set():
     assert asked == {"a": 41, "b": 41}
 
 
+def test_catch_all_labels_are_left_out_on_request():
+    labels = LabelSet(("PER", "MISC", "else"))
+    items = (Entity("Bush", "PER"), Entity("x", "MISC"))
+    example = IEExample("e", "Bush x", items=items)
+    asked = [query.about for query in UniNER().render(example, labels)]
+    assert asked == ["person", "miscellaneous", "else"]
+    system = UniNER(catch_all=False, neg_fixed=5)
+    (query,) = system.render(example, labels)
+    assert (query.about, query.items) == ("person", (Entity("Bush", "person"),))
+    (query,) = system.render_all([example], labels, train=True)
+    assert (query.labels, query.items) == (("person",), (Entity("Bush", "person"),))
+
+
+def test_so_many_examples_of_a_data_set_are_trained_on_and_all_are_asked():
+    items = (Entity("Bush", "PER"),)
+    examples = [
+        IEExample(f"{d}{i}", "Bush", items=items, dataset=d) for d in "ab" for i in range(9)
+    ]
+    system = UniNER(max_per_dataset=4)
+    labels = LabelSet(("PER",))
+    trained = [query.example_id for query in system.render_all(examples, labels, train=True)]
+    assert [one[0] for one in trained] == [*"aaaabbbb"]
+    assert trained != [f"{d}{i}" for d in "ab" for i in range(4)], "drawn, not the first"
+    assert len(list(system.render_all(examples, labels))) == 18
+
+
 def test_unknown_strategies_are_refused():
     with pytest.raises(ValueError, match="negatives must be one of none, uniform, frequency"):
         UniNER(negatives="some")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from unmask.instruct.registry import SYSTEMS, load_system
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from unmask.instruct.sources import SourceSettings
     from unmask.instruct.steps import InstructSettings
 
 STEPS = ("build", "train", "generate", "evaluate", "distil")
@@ -23,8 +25,9 @@ examples:
   unmask instruct generate --system uniner --model smollm2-135m --task wnut17 --split validation
   unmask instruct evaluate --system uniner --model smollm2-135m --task wnut17 --split validation
   unmask instruct build    --system it --set loss_on=response --set robust=true
-  unmask instruct distil   --endpoint http://127.0.0.1:8000/v1 --teacher NAME \\
+  unmask instruct distil   --system uniner --endpoint http://127.0.0.1:8000/v1 --teacher NAME \\
       --passages texts.txt --out distilled
+  unmask instruct train    --system seqgpt --start-from pretrained/runs/ID --task wnut17
 
 With --ledger results/MODEL-TASK/ledger.jsonl the scores stand in the table of that sweep.
 Settings of a system are the fields of its class; --set NAME=VALUE changes one."""
@@ -57,7 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="folder in any format that is read, a folder of IE INSTRUCTIONS, a .json file of "
-        "UniversalNER conversations, or a .jsonl file of a teacher's answers",
+        "UniversalNER conversations, or a .jsonl file that distil wrote",
     )
     data.add_argument("--train-from", metavar="SPLIT[:SHARE]")
     data.add_argument("--validation-from", metavar="SPLIT:SHARE")
@@ -76,17 +79,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     answers.add_argument("--generation-batch-size", type=int, default=16, metavar="N")
     answers.add_argument("--untuned", action="store_true", help="ask the model as it is")
     _add_recipe_flags(parser.add_argument_group("recipe (train)"))
-    teacher = parser.add_argument_group("teacher (distil)")
+    teacher = parser.add_argument_group(
+        "teacher (distil)",
+        "uniner: typed entities; seqgpt: labels of many kinds; hum: preference rules for the "
+        "corpus of --data, without an endpoint those that need no model",
+    )
     teacher.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, up to /v1")
     teacher.add_argument("--teacher", metavar="NAME", help="name of the teacher's model")
     teacher.add_argument("--api-key-file", type=Path, metavar="FILE")
     teacher.add_argument("--passages", type=Path, metavar="FILE", help="text, one document a line")
-    teacher.add_argument("--variant", choices=("type", "definition"), default="type")
+    teacher.add_argument(
+        "--variant", choices=("type", "definition"), default="type", help="what uniner asks for"
+    )
+    teacher.add_argument(
+        "--lang", choices=("en", "zh"), default="en", help="of the passages, for seqgpt"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
 
 
 def _add_recipe_flags(recipe: Any) -> None:
+    recipe.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="DIR",
+        help="go on from the adapter of an earlier stage, OUT/runs/ID",
+    )
     recipe.add_argument("--preset", choices=tuple(PRESETS))
     recipe.add_argument("--learning-rate", type=float, metavar="X")
     recipe.add_argument("--epochs", type=int, metavar="N")
@@ -109,7 +127,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     console = Console(stderr=True)
     if arguments.step == "distil":
-        _distil(arguments, console)
+        from unmask.instruct.distilling import distil
+
+        distil(arguments, console)
         return
     from unmask.instruct import steps
 
@@ -123,18 +143,16 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.step == "generate":
         console.print(str(steps.generate(settings, arguments.split, console)), highlight=False)
     else:
-        _show(steps.evaluate(settings, arguments.split), settings)
+        steps.evaluate(settings, arguments.split)
+        _show(steps.scores_by_decoding(settings, arguments.split), settings, arguments.split)
 
 
 def settings_from(arguments: argparse.Namespace) -> InstructSettings:
     """The settings that the flags name, with a folder of their own by default."""
-    from unmask.instruct.sources import SourceSettings
     from unmask.instruct.steps import InstructSettings
     from unmask.instruct.workspace import describe
 
     system = load_system(arguments.system, **dict(map(_setting, arguments.settings)))
-    names = {field.name for field in fields(SourceSettings)}
-    source = SourceSettings(**{name: getattr(arguments, name) for name in names})
     model_name = Path(arguments.model).name if Path(arguments.model).is_dir() else arguments.model
     folder = f"instruct-{describe(system)}-{model_name}-{arguments.task}"
     for letter in "/ ":
@@ -144,7 +162,7 @@ def settings_from(arguments: argparse.Namespace) -> InstructSettings:
         model=arguments.model,
         out=arguments.out or Path("results") / folder,
         recipe=recipe_from(arguments, system.recipe),
-        source=source,
+        source=source_settings(arguments),
         seed=arguments.seed,
         decoding=arguments.decoding,
         max_new_tokens=arguments.max_new_tokens,
@@ -152,7 +170,16 @@ def settings_from(arguments: argparse.Namespace) -> InstructSettings:
         adapter=not arguments.untuned,
         device=arguments.device,
         ledger=arguments.ledger,
+        start_from=arguments.start_from,
     )
+
+
+def source_settings(arguments: argparse.Namespace) -> SourceSettings:
+    """What to read, as the flags say."""
+    from unmask.instruct.sources import SourceSettings
+
+    names = {field.name for field in fields(SourceSettings)}
+    return SourceSettings(**{name: getattr(arguments, name) for name in names})
 
 
 def recipe_from(arguments: argparse.Namespace, of_system: Any) -> Recipe:
@@ -168,42 +195,34 @@ def recipe_from(arguments: argparse.Namespace, of_system: Any) -> Recipe:
     return recipe
 
 
-def _show(scores: dict[str, Any], settings: InstructSettings) -> None:
+def _show(scores: dict[str, dict[str, Any]], settings: InstructSettings, split: str) -> None:
+    """A column for every decoding that was evaluated, so that they can be compared."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{settings.system.name} on {settings.model}, {settings.decoding} decoding")
+    table = Table(title=f"{settings.system.name} on {settings.model}, {split}")
     table.add_column("what")
-    table.add_column("value", justify="right")
-    if "f1" in scores:
-        for name in ("f1", "precision", "recall"):
-            table.add_row(f"as a labeler: {name}", f"{scores[name]:.4f}")
-    for name, value in scores["own"].items():
-        if isinstance(value, float) and name in ("f1", "precision", "recall", "accuracy"):
-            table.add_row(f"the system's own: {name}", f"{value:.4f}")
-    for status in ("ok", "empty", "partial", "malformed"):
-        table.add_row(f"answers {status}", str(scores["parse"][status]))
-    table.add_row("queries", str(scores["num_queries"]))
-    table.add_row("gold that the format cannot carry", str(scores["num_collisions"]))
+    rows: dict[str, dict[str, str]] = {}
+    for decoding, one in scores.items():
+        table.add_column(f"{decoding} decoding", justify="right")
+        for what, value in _figures(one):
+            rows.setdefault(what, {})[decoding] = value
+    for what, values in rows.items():
+        table.add_row(what, *(values.get(decoding, "") for decoding in scores))
     Console().print(table)
 
 
-def _distil(arguments: argparse.Namespace, console: Any) -> None:
-    from unmask.instruct.uniner_teacher import Teacher, chunk_passages, distil, read_answers
-
-    for flag in ("endpoint", "teacher", "passages", "out"):
-        if getattr(arguments, flag) is None:
-            raise ValueError(f"unmask instruct distil needs --{flag}")
-    key = arguments.api_key_file.read_text().strip() if arguments.api_key_file else ""
-    teacher = Teacher(arguments.endpoint, arguments.teacher, key)
-    documents = arguments.passages.read_text(encoding="utf-8").splitlines()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"answers-{arguments.variant}.jsonl"
-    asked = distil(list(chunk_passages(documents)), teacher, path, arguments.variant)
-    _, counts = read_answers(path)
-    console.print(f"asked about {asked} passages now; {path}", highlight=False)
-    for reason, count in sorted(counts.items()):
-        console.print(f"{reason}: {count}", highlight=False)
+def _figures(scores: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "f1" in scores:
+        for name in ("f1", "precision", "recall"):
+            yield f"as a labeler: {name}", f"{scores[name]:.4f}"
+    for name, value in scores["own"].items():
+        if isinstance(value, float) and name in ("f1", "precision", "recall", "accuracy", "score"):
+            yield f"the system's own: {name}", f"{value:.4f}"
+    for status in ("ok", "empty", "partial", "malformed"):
+        yield f"answers {status}", str(scores["parse"][status])
+    yield "queries", str(scores["num_queries"])
+    yield "gold that the format cannot carry", str(scores["num_collisions"])
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -7,7 +7,8 @@ passage, never of the frame around it; what is lost is counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,20 +75,23 @@ def encode_prompt(query: Query, tokenizer: Any, max_length: int) -> EncodedPromp
 def segment_ids(
     segments: Sequence[Segment], in_loss: Sequence[bool], tokenizer: Any
 ) -> tuple[list[int], list[int]]:
-    """(token ids, label ids); a beginning-of-text token comes first where the tokenizer has one."""
-    token_ids: list[int] = []
-    label_ids: list[int] = []
-    begin = tokenizer.bos_token_id
-    # Some tokenizers name their end token as the beginning too, and never put it there.
-    if begin is not None and begin != tokenizer.eos_token_id:
-        token_ids.append(begin)
-        label_ids.append(IGNORED)
+    """(token ids, label ids), after a beginning-of-text token where the tokenizer puts one."""
+    token_ids = _beginning(tokenizer)
+    label_ids = [IGNORED] * len(token_ids)
     for segment, trained in zip(segments, in_loss, strict=True):
         ids = list(tokenizer(segment.text, add_special_tokens=False)["input_ids"])
         ids += [tokenizer.eos_token_id] if segment.ends else []
         token_ids += ids
         label_ids += ids if trained else [IGNORED] * len(ids)
     return token_ids, label_ids
+
+
+def _beginning(tokenizer: Any) -> list[int]:
+    # Some tokenizers have such a token, or name their end token so, and never put it there.
+    begin = tokenizer.bos_token_id
+    if begin is None or tokenizer("a")["input_ids"][0] != begin:
+        return []
+    return [begin]
 
 
 def _ends(segments: Sequence[Segment], tokenizer: Any) -> list[int]:
@@ -107,12 +111,14 @@ def _fitted(
         return len(segment_ids(candidate, [False] * len(candidate), tokenizer)[0])
 
     words = query.text.split(" ")
-    holder = next((i for i, part in enumerate(segments) if query.text in part.text), None)
-    if holder is None or not query.text or length(segments) <= max_length:
+    found = _passage_place(query.text, segments)
+    if found is None or length(segments) <= max_length:
         return tuple(segments), 0
+    holder, written = found
 
     def shortened(num_words: int) -> tuple[Segment, ...]:
-        text = segments[holder].text.replace(query.text, " ".join(words[:num_words]), 1)
+        passage = written(" ".join(words[:num_words]))
+        text = segments[holder].text.replace(written(query.text), passage, 1)
         changed = replace(segments[holder], text=text)
         return (*segments[:holder], changed, *segments[holder + 1 :])
 
@@ -123,3 +129,18 @@ def _fitted(
     if length(shortened(low)) > max_length:
         return tuple(segments), 0
     return shortened(low), len(words) - low
+
+
+def _passage_place(
+    text: str, segments: Sequence[Segment]
+) -> tuple[int, Callable[[str], str]] | None:
+    """The segment that holds the passage, and how it is written there: plainly or in JSON."""
+    for written in (str, _in_json):
+        for index, segment in enumerate(segments):
+            if text and written(text) in segment.text:
+                return index, written
+    return None
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -6,7 +6,9 @@ strings are; positions ride along where the gold has them and are never compared
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from random import Random
 from typing import Any, TypeVar
 
 from unmask.data.sentence import Sentence
@@ -116,6 +118,26 @@ class IEExample:
         words = values.get("words")
         items = tuple(map(item_from_dict, values.get("items", ())))
         return cls(**{**values, "words": None if words is None else tuple(words), "items": items})
+
+
+def at_most_per_dataset(
+    examples: Sequence[IEExample], number: int, generator_of: Callable[[str], Random] | None
+) -> list[IEExample]:
+    """At most so many examples of each data set, in their order.
+
+    They are drawn with the generator that `generator_of` gives for the data set; without it the
+    first are taken.
+    """
+    by_dataset: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        by_dataset.setdefault(example.dataset, []).append(index)
+    chosen: list[int] = []
+    for dataset, indices in by_dataset.items():
+        if generator_of is None or len(indices) <= number:
+            chosen += indices[:number]
+        else:
+            chosen += generator_of(dataset).sample(indices, number)
+    return [examples[index] for index in sorted(chosen)]
 
 
 def example_from_sentence(sentence: Sentence, dataset: str = "") -> IEExample:

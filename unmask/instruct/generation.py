@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
-from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from unmask.instruct.constrained import GrammarProcessor, completed
 from unmask.instruct.encoding import EncodedPrompt, encode_prompt
@@ -67,13 +73,12 @@ def generate_file(
         key=lambda prompt: (-len(prompt.token_ids), prompt.query_id),
     )
     batches = [prompts[i : i + batch_size] for i in range(0, len(prompts), batch_size)]
-    last_line = time.monotonic()
-    with path.open("a", encoding="utf-8") as file:
+    missing = [batch for batch in batches if any(one.query_id not in outputs for one in batch)]
+    progress = _Progress(console, len(prompts), sum(map(len, missing)))
+    with path.open("a", encoding="utf-8") as file, _no_defaults_of(model):
         if path.stat().st_size == 0:
             file.write(json.dumps({"settings": dict(settings)}) + "\n")
-        for number, batch in enumerate(batches, 1):
-            if all(prompt.query_id in outputs for prompt in batch):
-                continue
+        for batch in missing:
             torch.manual_seed(zlib.crc32(f"{seed}/{batch[0].query_id}".encode()))
             rows = [(grammars or {}).get(prompt.query_id) for prompt in batch]
             answers = generate_batch(model, tokenizer, batch, decoding, rows)
@@ -81,9 +86,7 @@ def generate_file(
                 outputs[prompt.query_id] = answer
                 file.write(json.dumps({"id": prompt.query_id, "output": answer}) + "\n")
             file.flush()
-            if console and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
-                console.print(f"batch {number}/{len(batches)}", highlight=False)
+            progress.advance(len(batch))
     return {query.id: outputs[query.id] for query in queries}
 
 
@@ -110,7 +113,40 @@ def read_outputs(path: Path, settings: Mapping[str, Any] | None = None) -> dict[
     return {record["id"]: record["output"] for record in records if "id" in record}
 
 
-@torch.inference_mode()
+class _Progress:
+    """A line now and then: how many answers there are, and how long the rest will take."""
+
+    def __init__(self, console: Console | None, total: int, num_missing: int) -> None:
+        self.console, self.total, self.num_missing = console, total, num_missing
+        self.started = self.last_line = time.monotonic()
+        self.done = 0
+        if console and 0 < num_missing < total:
+            console.print(f"{total - num_missing} of {total} answers are there", highlight=False)
+
+    def advance(self, number: int) -> None:
+        self.done += number
+        now = time.monotonic()
+        if self.console is None or now - self.last_line < SECONDS_BETWEEN_LINES:
+            return
+        self.last_line = now
+        left = self.num_missing - self.done
+        seconds = (now - self.started) / self.done * left
+        self.console.print(
+            f"{self.total - left}/{self.total} answers, about {seconds:.0f} s left", highlight=False
+        )
+
+
+@contextmanager
+def _no_defaults_of(model: Any) -> Iterator[None]:
+    """What a model's own generation_config.json says, such as a penalty, does not apply."""
+    kept = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
 def generate_batch(
     model: Any,
     tokenizer: Any,
@@ -119,22 +155,9 @@ def generate_batch(
     grammars: Sequence[Grammar | None] = (),
 ) -> list[str]:
     """The answers to prompts of one batch, cut at the stop strings."""
-    longest = max(len(prompt.token_ids) for prompt in prompts)
-    pad = tokenizer.pad_token_id
-    ids = [[pad] * (longest - len(p.token_ids)) + list(p.token_ids) for p in prompts]
-    mask = [[0] * (longest - len(p.token_ids)) + [1] * len(p.token_ids) for p in prompts]
-    processors = LogitsProcessorList()
-    if any(grammars):
-        processors.append(GrammarProcessor(grammars, tokenizer, longest))
-    generated = model.generate(
-        input_ids=torch.tensor(ids, device=model.device),
-        attention_mask=torch.tensor(mask, device=model.device),
-        generation_config=_generation_config(model, tokenizer, decoding, longest),
-        logits_processor=processors,
-        stopping_criteria=StoppingCriteriaList([StopAt(decoding.stop, tokenizer, longest)]),
-    )
+    generated = generate_ids(model, tokenizer, prompts, decoding, grammars)
     texts = tokenizer.batch_decode(
-        generated[:, longest:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        generated, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     texts = [cut_at(text, decoding.stop) for text in texts]
     limits = grammars or [None] * len(texts)
@@ -144,22 +167,68 @@ def generate_batch(
     ]
 
 
-class StopAt(StoppingCriteria):
-    """Ends a row once a stop string stands in what it has generated."""
+@torch.inference_mode()
+def generate_ids(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[EncodedPrompt],
+    decoding: Decoding,
+    grammars: Sequence[Grammar | None] = (),
+) -> list[list[int]]:
+    """Token ids of the answers, up to and without the end-of-text token.
 
-    def __init__(self, stop: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
+    Prompts are padded on the left, where the attention mask hides the padding and positions count
+    from each prompt's own first token; an answer is what its prompt would get alone.
+    """
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ids = [[pad] * (longest - len(p.token_ids)) + list(p.token_ids) for p in prompts]
+    mask = [[0] * (longest - len(p.token_ids)) + [1] * len(p.token_ids) for p in prompts]
+    processors = LogitsProcessorList()
+    if any(grammars):
+        processors.append(GrammarProcessor(grammars, tokenizer, longest))
+    rooms = [_answer_room(model, decoding, len(prompt.token_ids)) for prompt in prompts]
+    stop = StopAt(decoding.stop, tokenizer, longest, rooms)
+    generated = model.generate(
+        input_ids=torch.tensor(ids, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        generation_config=_generation_config(tokenizer, decoding, max(rooms)),
+        logits_processor=processors,
+        stopping_criteria=StoppingCriteriaList([stop]),
+    )
+    answers = [row[:room] for row, room in zip(generated[:, longest:].tolist(), rooms, strict=True)]
+    return [_before(row, {pad, end}) for row in answers]
+
+
+def _before(ids: list[int], ends: set[int]) -> list[int]:
+    """The ids before the first that ends an answer."""
+    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
+
+
+class StopAt(StoppingCriteria):
+    """Ends a row once a stop string stands in what it has generated, or its room is used up.
+
+    Rooms are tokens that the answer to each prompt may have; beams of a prompt are rows side by
+    side.
+    """
+
+    def __init__(
+        self, stop: Sequence[str], tokenizer: Any, prompt_length: int, rooms: Sequence[int]
+    ) -> None:
         self.stop, self.tokenizer, self.prompt_length = tuple(stop), tokenizer, prompt_length
+        self.rooms = torch.tensor(rooms)
         # A token spells one letter at least, so a stop string ends within so many tokens.
         self.window = max((len(text) for text in stop), default=0) + 8
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
         """[rows] of bool."""
-        if not self.stop:
-            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        new = input_ids[:, self.prompt_length :][:, -self.window :]
-        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        found = [any(stop in text for stop in self.stop) for text in texts]
-        return torch.tensor(found, device=input_ids.device)
+        new = input_ids[:, self.prompt_length :]
+        ended = (self.rooms <= new.shape[1]).repeat_interleave(len(new) // len(self.rooms))
+        if self.stop:
+            texts = self.tokenizer.batch_decode(new[:, -self.window :], skip_special_tokens=True)
+            found = [any(stop in text for stop in self.stop) for text in texts]
+            ended = ended | torch.tensor(found)
+        return ended.to(input_ids.device)
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:
@@ -172,17 +241,12 @@ def cut_at(text: str, stop: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _generation_config(model: Any, tokenizer: Any, decoding: Decoding, longest: int) -> Any:
-    from transformers import GenerationConfig
-
-    new_tokens = decoding.max_new_tokens
-    if decoding.max_length is not None:
-        new_tokens = max(1, min(new_tokens, decoding.max_length - longest))
+def _generation_config(tokenizer: Any, decoding: Decoding, new_tokens: int) -> Any:
     sampling: dict[str, Any] = {}
     if decoding.sample:
         sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     return GenerationConfig(
-        max_new_tokens=min(new_tokens, max(1, model.config.max_position_embeddings - longest)),
+        max_new_tokens=new_tokens,
         do_sample=decoding.sample,
         num_beams=decoding.num_beams,
         repetition_penalty=decoding.repetition_penalty,
@@ -191,6 +255,14 @@ def _generation_config(model: Any, tokenizer: Any, decoding: Decoding, longest: 
         use_cache=True,
         **sampling,
     )
+
+
+def _answer_room(model: Any, decoding: Decoding, prompt_length: int) -> int:
+    """Tokens that the answer to a prompt may have: one at least."""
+    longest = model.config.max_position_embeddings
+    if decoding.max_length is not None:
+        longest = min(longest, decoding.max_length)
+    return max(1, min(decoding.max_new_tokens, longest - prompt_length))
 
 
 def _prompt_room(model: Any, decoding: Decoding) -> int:

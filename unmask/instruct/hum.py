@@ -20,15 +20,17 @@ from unmask.instruct.examples import Entity, IEExample, Item, Relation
 from unmask.instruct.hum_answers import read, write
 from unmask.instruct.hum_formats import COLUMNS, EMPTIES, STYLES, header
 from unmask.instruct.hum_gold import SPLITS, Ask, asks, batches, label_of, renamed
+from unmask.instruct.hum_grammar import grammar_of
 from unmask.instruct.hum_guidelines import (
     Rates,
     Scheme,
+    collect_schemes,
     draw_examples,
     draw_guides,
     first_of_everything,
     read_schemes,
 )
-from unmask.instruct.hum_mix import FORMATS, GUIDELINES, RULES, draw_strategies, mark
+from unmask.instruct.hum_mix import FORMATS, GUIDELINES, RULES, draw_strategies, mark, statistics
 from unmask.instruct.hum_rules import RulePair, read_pairs
 from unmask.instruct.hum_schema import Shown, schema
 from unmask.instruct.hum_scoring import score_task
@@ -36,8 +38,9 @@ from unmask.instruct.hum_wordings import TASKS, load_wordings
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.parsing import Parsed, malformed, parsed
 from unmask.instruct.prompts import Query, single_turn
-from unmask.instruct.system import Decoding, System
+from unmask.instruct.system import Decoding, Grammar, System
 
+FROM_TRAINING = "train"
 OUTPUT_FORMATS = ("json", "json-list")
 SHOWN_IN_EVALUATION = ("", "description", "example", "description+example")
 
@@ -47,7 +50,8 @@ class Hum(System):
     """See the module.
 
     `use` names tasks, separated by commas. `instructions`, `schemes` and `rules` are files of
-    sentences, of what is known about labels, and of preference rules. A training instruction is
+    sentences, of what is known about labels, and of preference rules; schemes "train" are collected
+    from the training split, "none" there are none. A training instruction is
     compound at the rate `compound`; `description_rate`, `variant_rate`, `mask_rate` and
     `example_rate` say how often guidelines hold each, `negative_dropout` how often an absent label
     is left out of them. `evaluate_with` shows descriptions and examples in evaluation. `split` is
@@ -57,7 +61,7 @@ class Hum(System):
     use: str = "NER"
     lang: str = "auto"
     instructions: str = ""
-    schemes: str = ""
+    schemes: str = "train"
     rules: str = ""
     compound: float = 0.45
     description_rate: float = 0.75
@@ -68,6 +72,7 @@ class Hum(System):
     evaluate_with: str = ""
     split: int = 0
 
+    _collected: ClassVar[Mapping[str, Scheme]] = {}
     name: ClassVar[str] = "hum"
     tasks: ClassVar[tuple[str, ...]] = TASKS
     recipe: ClassVar[dict[str, Any]] = {
@@ -110,13 +115,25 @@ class Hum(System):
             for index, ask in enumerate(asks(example, labels, task)):
                 yield from self._about(example, ask, schemes, f"{task}{index}", train)
 
+    def prepared(self, examples: Sequence[IEExample], labels: LabelSet) -> Hum:
+        """With schemes of the training examples, unless others are named."""
+        if self.schemes != FROM_TRAINING:
+            return self
+        collected: dict[str, Scheme] = {}
+        for task in self.used:
+            collected.update(collect_schemes(examples, labels, task, self.seed))
+        prepared = replace(self)
+        object.__setattr__(prepared, "_collected", collected)
+        return prepared
+
     def _schemes(self, labels: LabelSet) -> dict[str, Scheme]:
-        """Those of the file, and for other labels the description of the label set."""
+        """Those of the file or the training split, else the description of the label set."""
         described = {
             labels.to_natural(raw): Scheme(descriptions=(text,))
             for raw, text in labels.descriptions.items()
         }
-        return {**described, **read_schemes(self.schemes)}
+        read = {} if self.schemes in (FROM_TRAINING, "none") else read_schemes(self.schemes)
+        return {**described, **self._collected, **read}
 
     def _about(
         self,
@@ -326,6 +343,14 @@ class Hum(System):
         scores = {task: score_task(task, sides) for task, sides in by_task.items()}
         first = next(iter(scores.values()), {})
         return {"f1": first.get("f1", first.get("accuracy", 0.0)), "tasks": scores}
+
+    def statistics(self, queries: Sequence[Query]) -> dict[str, Any]:
+        """Also of strategies and forms of answers."""
+        return statistics(queries)
+
+    def grammar(self, query: Query) -> Grammar | None:
+        """The well-formed answers in plain JSON."""
+        return grammar_of(query)
 
 
 def _chosen(

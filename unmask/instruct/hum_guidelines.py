@@ -118,10 +118,11 @@ def _scheme(path: str, label: str, record: Any) -> Scheme:
 def collect_schemes(
     examples: Sequence[IEExample], labels: LabelSet, task: str, seed: int = 0
 ) -> dict[str, Scheme]:
-    """Schemes with the descriptions of `labels` and examples from a corpus.
+    """Schemes with descriptions and examples from a corpus.
 
-    Representative are texts whose values for the label occur most often, each value once;
-    negatives are texts with other labels before texts with none.
+    A label that `labels` has no description of is described by what it most often names, as the
+    paper's guidelines also do. Representative are texts whose values for the label occur most
+    often, each value once; negatives are texts with other labels before texts with none.
     """
     generator = random.Random(f"{seed}/schemes/{task}")
     order = list(examples)
@@ -135,8 +136,9 @@ def collect_schemes(
         without = sorted(
             (not found, index) for index, (_, found) in enumerate(valued) if not found.get(name)
         )
+        described = labels.descriptions.get(raw) or _typical(having)
         schemes[name] = Scheme(
-            descriptions=(labels.descriptions[raw],) if raw in labels.descriptions else (),
+            descriptions=(described,) if described else (),
             positives=tuple(chosen[:NUM_EXAMPLES]),
             negatives=tuple(Shot(valued[index][0]) for _, index in without[:NUM_EXAMPLES]),
             candidates=tuple(chosen[NUM_EXAMPLES : 2 * NUM_EXAMPLES]),
@@ -156,6 +158,14 @@ def label_values(example: IEExample, labels: LabelSet, task: str) -> dict[str, l
         elif task in ("EE", "EET", "EEA") and isinstance(item, Event) and item.trigger:
             found.setdefault(labels.to_natural(item.type), []).append(item.trigger)
     return found
+
+
+def _typical(having: Sequence[tuple[str, tuple[Any, ...]]]) -> str:
+    """The most frequent strings of a label; empty for relations, whose values are pairs."""
+    counts = Counter(
+        value for _, values in having for value in values if isinstance(value, str)
+    ).most_common(NUM_EXAMPLES)
+    return f"typical examples: {', '.join(value for value, _ in counts)}" if counts else ""
 
 
 def _representative(having: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Shot]:

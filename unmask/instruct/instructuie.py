@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from unmask.instruct import instructuie_official as official
-from unmask.instruct.examples import Entity, Event, IEExample, Item, Relation
+from unmask.instruct.examples import (
+    Entity,
+    Event,
+    IEExample,
+    Item,
+    Relation,
+    at_most_per_dataset,
+)
 from unmask.instruct.instructuie_parsing import parse_answer
 from unmask.instruct.instructuie_templates import (
     APOSTROPHE,
@@ -32,6 +39,9 @@ from unmask.instruct.prompts import Query, single_turn
 from unmask.instruct.system import Decoding, Grammar, System
 
 NOT_ANNOTATED = frozenset({"NA", ""})
+IN_FOLDER = {"NER": ("NER", "ES", "ET"), "RE": ("RE", "EP", "EPR"), "EE": ("EE",)}
+IN_FOLDER |= {"EET": ("EET",), "EEA": ("EEA",)}
+"""Tasks that data sets under a folder of the released collection are asked."""
 AUXILIARY = frozenset({"ES", "ET", "EP", "EPR"})
 
 
@@ -79,6 +89,11 @@ class InstructUIE(System):
         """Greedy; 50 new tokens as released, which cut long answers, else 256."""
         return Decoding(max_new_tokens=50 if self.mode == "official" else 256)
 
+    def for_folder(self, task: str) -> System | None:
+        """With the tasks of `use` that a folder of the released collection has labels for."""
+        fitting = [name for name in self.used if name in IN_FOLDER.get(task, TASKS)]
+        return replace(self, use=",".join(fitting)) if fitting else None
+
     def render_all(
         self, examples: Sequence[IEExample], labels: LabelSet, train: bool = False
     ) -> Iterator[Query]:
@@ -92,16 +107,8 @@ class InstructUIE(System):
 
     def sample(self, examples: Sequence[IEExample]) -> list[IEExample]:
         """At most `max_per_dataset` examples of each data set, in their order."""
-        by_dataset: dict[str, list[int]] = {}
-        for index, example in enumerate(examples):
-            by_dataset.setdefault(example.dataset, []).append(index)
-        chosen: list[int] = []
-        for dataset, indices in by_dataset.items():
-            if self.mode == "official" or len(indices) <= self.max_per_dataset:
-                chosen += indices[: self.max_per_dataset]
-            else:
-                chosen += self.generator(dataset).sample(indices, self.max_per_dataset)
-        return [examples[index] for index in sorted(chosen)]
+        generator_of = None if self.mode == "official" else self.generator
+        return at_most_per_dataset(examples, self.max_per_dataset, generator_of)
 
     def queries(self, example: IEExample, labels: LabelSet, train: bool) -> Iterable[Query]:
         """One query for each used task; for EEA one for each event."""
@@ -234,24 +241,40 @@ class InstructUIE(System):
         return parse_answer(output, query, role_first=self.mode == "paper")
 
     def evaluate(self, pairs: Sequence[tuple[Query, str]]) -> dict[str, Any]:
-        """Scores by task; `f1` is that of the first, or the mean over tasks as released.
+        """Scores by task; `f1` is that of the first.
 
-        Mode "paper": micro F1 over exact items, for EE over triggers and over arguments.
+        Mode "paper": micro F1 over exact items, for EE over triggers and over arguments. Mode
+        "official": the mean over data sets, each with an audit of its predictions.
         """
         by_task: dict[str, list[tuple[Query, str]]] = {}
         for query, output in pairs:
             by_task.setdefault(query.task, []).append((query, output))
         if self.mode == "official" or self.fix_none:
-            scores = {
-                task: official.evaluate(
-                    task, [(q.ground_truth or q.answer, out) for q, out in found], self.fix_none
-                )
-                for task, found in by_task.items()
-            }
+            scores = {task: self._as_released(task, found) for task, found in by_task.items()}
         else:
             scores = {task: self._exact(task, found) for task, found in by_task.items()}
         first = next(iter(scores.values()), {})
         return {"f1": first.get("f1", first.get("accuracy", 0.0)), "tasks": scores}
+
+    def _as_released(self, task: str, pairs: Sequence[tuple[Query, str]]) -> dict[str, Any]:
+        by_dataset: dict[str, list[tuple[Query, str]]] = {}
+        for query, output in pairs:
+            by_dataset.setdefault(query.dataset, []).append((query, output))
+        scores = {name: self._one_released(task, found) for name, found in by_dataset.items()}
+        if len(scores) == 1:
+            return next(iter(scores.values()))
+        key = "f1" if all("f1" in one for one in scores.values()) else "accuracy"
+        return {key: official.report(scores), "datasets": scores}
+
+    def _one_released(self, task: str, pairs: Sequence[tuple[Query, str]]) -> dict[str, Any]:
+        compared = [(query.ground_truth or query.answer, output) for query, output in pairs]
+        audit = official.audit(
+            task,
+            compared,
+            [query.text for query, _ in pairs],
+            [query.labels for query, _ in pairs],
+        )
+        return {**official.evaluate(task, compared, self.fix_none), "audit": audit}
 
     def _exact(self, task: str, pairs: Sequence[tuple[Query, str]]) -> dict[str, Any]:
         metric, arguments = MicroF1(), MicroF1()

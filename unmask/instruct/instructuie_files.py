@@ -1,5 +1,7 @@
 """Folders of IE INSTRUCTIONS: `ROOT/TASK/DATASET/{train,dev,test}.json` and `labels.json`.
 
+One data set is read by itself, or all of them as a collection, each with its own labels.
+
 A file is a JSON array of sentences with entities, relations or events. `labels.json` is a list
 for entities and relations, two lists (types, roles) for events, or an object from event types to
 their roles. The collection holds restricted corpora and is not part of this package.
@@ -9,11 +11,12 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unmask.instruct.examples import Argument, Entity, Event, IEExample, Item, Relation
+from unmask.instruct.instructuie_templates import TASKS
 from unmask.instruct.labels import LabelSet
 
 FILES = {"train": "train.json", "validation": "dev.json", "test": "test.json"}
@@ -21,15 +24,21 @@ FILES = {"train": "train.json", "validation": "dev.json", "test": "test.json"}
 
 @dataclass(frozen=True)
 class Folder:
-    """One data set: its examples by split, and its labels."""
+    """One data set: its examples by split, its labels, and the task that its folder stands under.
+
+    The task is empty where a folder was read by itself.
+    """
 
     name: str
     splits: dict[str, tuple[IEExample, ...]]
     labels: LabelSet
+    task: str = ""
 
 
-def read_folder(folder: Path) -> Folder:
+def read_folder(folder: Path, task: str = "") -> Folder:
     """The data set in one folder; splits that have no file are left out.
+
+    With `task` the ids of examples begin with it: a data set may stand under several tasks.
 
     Raises:
         FileNotFoundError: when there is no labels.json or no split at all.
@@ -41,13 +50,27 @@ def read_folder(folder: Path) -> Folder:
         )
     labels = _labels(folder / "labels.json")
     splits = {
-        split: tuple(_examples(folder / name, folder.name))
+        split: tuple(_examples(folder / name, folder.name, task))
         for split, name in FILES.items()
         if (folder / name).exists()
     }
     if not splits:
         raise FileNotFoundError(f"{folder} holds none of {', '.join(FILES.values())}")
-    return Folder(folder.name, splits, labels)
+    return Folder(folder.name, splits, labels, task)
+
+
+def read_collection(root: Path) -> list[Folder]:
+    """Every data set of a collection, `ROOT/TASK/DATASET`, in order of their paths.
+
+    Raises:
+        FileNotFoundError: when no folder of a task holds a data set.
+        ValueError: as `read_folder`.
+    """
+    paths = sorted(path.parent for path in root.glob("*/*/labels.json"))
+    folders = [read_folder(path, path.parent.name) for path in paths if path.parent.name in TASKS]
+    if not folders:
+        raise FileNotFoundError(f"{root} holds no data set; expected {root}/NER/NAME/labels.json")
+    return folders
 
 
 def complete_splits(
@@ -88,11 +111,15 @@ def _labels(path: Path) -> LabelSet:
     )
 
 
-def _examples(path: Path, dataset: str) -> list[IEExample]:
+def _examples(path: Path, dataset: str, task: str) -> list[IEExample]:
     records = _json(path)
     if not isinstance(records, list):
         raise ValueError(f"{path} holds no JSON array; expected an array of sentences")
-    return [_example(path, index, record, dataset) for index, record in enumerate(records)]
+    prefix = f"{task}/{dataset}" if task else dataset
+    return [
+        replace(_example(path, index, record, dataset), id=f"{prefix}/{path.stem}/{index}")
+        for index, record in enumerate(records)
+    ]
 
 
 def _example(path: Path, index: int, record: Any, dataset: str) -> IEExample:
@@ -109,7 +136,7 @@ def _example(path: Path, index: int, record: Any, dataset: str) -> IEExample:
             f"and {type(error).__name__} says otherwise: {error}"
         ) from None
     kept = words if all(words) else None
-    return IEExample(f"{dataset}/{path.stem}/{index}", text, kept, tuple(items), dataset)
+    return IEExample("", text, kept, tuple(items), dataset)
 
 
 def _entity(record: dict[str, Any], places: dict[int, int]) -> Entity:

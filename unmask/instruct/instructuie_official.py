@@ -73,22 +73,34 @@ def report(by_dataset: dict[str, dict[str, Any]]) -> float:
     return mean_over_datasets(by_dataset, key)
 
 
-def audit(task: str, pairs: Sequence[tuple[str, str]], text: Sequence[str]) -> dict[str, int]:
-    """How often predictions are odd, in the released evaluator's own terms.
+def audit(
+    task: str,
+    pairs: Sequence[tuple[str, str]],
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+) -> dict[str, int]:
+    """How often (ground truth, prediction) pairs are odd, in the released evaluator's own terms.
 
-    void: nothing at all; long: 512 letters or more; repeated: a word of five letters or more
-    three times in a row; unparsed: something, but no item with a colon where the task has them;
-    unfaithful: an item whose span is not in the sentence.
+    void: nothing at all; long: 512 letters or more; repeated: five letters or more three times in
+    a row; both_none, truth_none, prediction_none: who says that there is nothing. Of NER and ET
+    also unparsed: something, but no item with a colon; unknown_label: an item whose type is not
+    among the query's labels; unfaithful: one whose span is not in the sentence.
     """
-    found: dict[str, int] = dict.fromkeys(("void", "long", "repeated", "unparsed", "unfaithful"), 0)
-    for (_, prediction), sentence in zip(pairs, text, strict=True):
-        stripped = prediction.strip()
-        found["void"] += not stripped
+    names = ("void", "long", "repeated", "both_none", "truth_none", "prediction_none")
+    found: dict[str, int] = dict.fromkeys((*names, "unparsed", "unknown_label", "unfaithful"), 0)
+    for (gold, prediction), sentence, options in zip(pairs, texts, labels, strict=True):
+        nothing = [normalise(one.strip()) in ("", "none") for one in (gold, prediction)]
+        found["void"] += not prediction.strip()
         found["long"] += len(prediction) >= 512
         found["repeated"] += re.search(r"(\w{5,32})\1{2,}", prediction[:4096]) is not None
-        if task not in ("NER", "ET") or normalise(stripped) in ("", "none"):
+        found["both_none"] += all(nothing)
+        found["truth_none"] += nothing == [True, False]
+        found["prediction_none"] += nothing == [False, True]
+        if task not in ("NER", "ET") or nothing[1]:
             continue
-        spans = [piece.split(":", 1)[1] for piece in items(task, stripped) if ":" in piece]
-        found["unparsed"] += not spans
-        found["unfaithful"] += any(span not in normalise(sentence) for span in spans)
+        read = [piece.split(":", 1) for piece in items(task, prediction.strip()) if ":" in piece]
+        known = {normalise(label) for label in options}
+        found["unparsed"] += not read
+        found["unknown_label"] += any(kind not in known for kind, _ in read)
+        found["unfaithful"] += any(span not in normalise(sentence) for _, span in read)
     return found

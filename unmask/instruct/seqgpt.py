@@ -8,7 +8,7 @@ says anything (how absent labels are written, how several labels are separated) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -144,6 +144,12 @@ class SeqGPT(System):
                 limit = Quota(0) if question.task in UNLIMITED else quota
                 for query in self._instructions(example, question, index, limit):
                     yield from self.proven(query)
+
+    def pretraining(self, labelled: Mapping[str, Sequence[IEExample]]) -> list[Query]:
+        """The first of two stages, on texts with open labels by task."""
+        from unmask.instruct.seqgpt_pretraining import pretraining_queries
+
+        return pretraining_queries(labelled, self)
 
     def _questions(self, example: IEExample, labels: LabelSet) -> Iterator[tuple[str, Question]]:
         lang = self._lang(example)

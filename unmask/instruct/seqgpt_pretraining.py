@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +176,15 @@ def two_stages(
 
     Each task of pretraining has its own pool of labels, all that occur in it.
     """
-    first: list[Query] = []
-    shared = {"mode": system.mode, "seed": system.seed, "frame_lang": system.frame_lang}
-    pretraining = SeqGPT(negatives_from="task", quota=0, **shared)
+    pretraining = replace(system, negatives_from="task", quota=0)
+    yield Stage("pretraining", pretraining, pretraining_queries(labelled, system))
+    yield Stage("finetuning", system, list(system.render_all(finetuning, labels, train=True)))
+
+
+def pretraining_queries(labelled: Mapping[str, Sequence[IEExample]], system: SeqGPT) -> list[Query]:
+    """The instructions of the first stage, each with labels of its own task only."""
+    queries: list[Query] = []
     for task, examples in labelled.items():
-        used = SeqGPT(use=task, negatives_from="task", quota=0, **shared)
         names = dict.fromkeys(
             getattr(item, "type", "") or getattr(item, "name", "")
             for example in examples
@@ -188,9 +192,14 @@ def two_stages(
         )
         # Open labels are natural already, and stay as the teacher wrote them.
         pool = LabelSet(labels_in(names).names, {name: name for name in names})
-        first += used.render_all(examples, pool, train=True)
-    yield Stage("pretraining", pretraining, first)
-    yield Stage("finetuning", system, list(system.render_all(finetuning, labels, train=True)))
+        used = replace(system, use=task, negatives_from="task", quota=0)
+        queries += used.render_all(examples, pool, train=True)
+    return queries
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a file of answers was written by `label_texts`."""
+    return "kind" in next(_records(path), {})
 
 
 def _records(path: Path) -> Iterator[dict[str, str]]:

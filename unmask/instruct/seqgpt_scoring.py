@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unmask.instruct.examples import IEExample, Item
+from unmask.instruct.examples import IEExample, Item, at_most_per_dataset
 from unmask.instruct.metrics import MicroF1
 from unmask.instruct.prompts import Query
 from unmask.instruct.seqgpt_rouge import rouge
@@ -42,12 +42,6 @@ def benchmark_sample(
     examples: Sequence[IEExample], system: System, size: int = RECORDS_PER_DATASET
 ) -> list[IEExample]:
     """So many random records of each data set, in their order."""
-    by_dataset: dict[str, list[int]] = {}
-    for index, example in enumerate(examples):
-        by_dataset.setdefault(example.dataset, []).append(index)
-    chosen = [
-        index
-        for name, indices in by_dataset.items()
-        for index in system.generator(f"benchmark/{name}").sample(indices, min(size, len(indices)))
-    ]
-    return [examples[index] for index in sorted(chosen)]
+    return at_most_per_dataset(
+        examples, size, lambda dataset: system.generator(f"benchmark/{dataset}")
+    )

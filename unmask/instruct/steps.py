@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from unmask.instruct.comparison import score_outputs
-from unmask.instruct.sources import SourceSettings, load_source
+from unmask.instruct.sources import Part, SourceSettings, load_source
 from unmask.instruct.system import Decoding, System
 from unmask.instruct.workspace import (
     SPLITS,
@@ -34,6 +34,8 @@ from unmask.results.run import Run, RunResult
 DECODINGS = ("system", "greedy", "constrained")
 
 RUN_FILE = "run.json"
+AFTER = ", after "
+"""Before the id of the first stage in the name of a run that has two."""
 
 
 @dataclass(frozen=True)
@@ -55,35 +57,56 @@ class InstructSettings:
     """False asks the backbone as it is."""
     device: str | None = None
     ledger: Path | None = None
+    start_from: Path | None = None
+    """Folder of an adapter to go on from when training."""
 
 
-def build(settings: InstructSettings, console: Console) -> dict[str, int]:
+def build(settings: InstructSettings, console: Console) -> dict[str, dict[str, Any]]:
     """Render every split for the system.
 
     Returns:
-        Queries by split.
+        By split the counts of `System.statistics`, which build.json holds too.
     """
     source = load_source(settings.source)
     for note in source.notes:
         console.print(f"note: {note}", highlight=False)
     settings.out.mkdir(parents=True, exist_ok=True)
+    system = settings.system.prepared(source.splits.get("train", []), source.labels)
+    parts = source.parts or (Part("", source.splits, source.labels),)
     counts = {}
     for split in SPLITS:
         examples = source.splits.get(split, [])
-        queries = source.queries.get(split) or list(
-            settings.system.render_all(examples, source.labels, train=split == "train")
-        )
+        queries = source.queries.get(split) or [
+            query
+            for part in parts
+            if (asking := system.for_folder(part.task)) is not None
+            for query in asking.render_all(
+                part.splits.get(split, []), part.labels, train=split == "train"
+            )
+        ]
+        if source.labelled and split == "train":
+            queries = system.pretraining(source.labelled)
         write_lines(settings.out / f"{split}.queries.jsonl", queries)
         write_lines(settings.out / f"{split}.examples.jsonl", examples)
-        counts[split] = len(queries)
-        lost = sum(bool(query.collision) for query in queries)
-        console.print(
-            f"{split}: {len(examples)} sentences, {len(queries)} queries, {lost} whose gold the "
-            "format cannot carry",
-            highlight=False,
-        )
+        counts[split] = system.statistics(queries)
+        _say_what_was_built(split, len(examples), counts[split], console)
     write_built(settings.out, settings.system, source, counts)
     return counts
+
+
+def _say_what_was_built(
+    split: str, num_examples: int, counts: dict[str, Any], console: Console
+) -> None:
+    console.print(
+        f"{split}: {num_examples} sentences, {counts['num_queries']} queries, "
+        f"{counts['num_without_items']} with nothing to find, {counts['num_collisions']} whose "
+        "gold the format cannot carry",
+        highlight=False,
+    )
+    for what in ("tasks", "strategies", "forms"):
+        if sum(counts.get(what, {}).values()) and (what != "tasks" or len(counts[what]) > 1):
+            shown = ", ".join(f"{name} {number}" for name, number in counts[what].items())
+            console.print(f"  {what}: {shown}", highlight=False)
 
 
 def train(settings: InstructSettings, console: Console) -> Path:
@@ -111,7 +134,7 @@ def train(settings: InstructSettings, console: Console) -> Path:
     (folder / RUN_FILE).write_text(json.dumps(run.to_dict()), encoding="utf-8")
     longest = min(recipe.max_subtokens, loaded.model.config.max_position_embeddings)
     texts = training.encode_queries(queries, settings.system, loaded.tokenizer, longest)
-    model = training.add_adapter(loaded, recipe, settings.seed)
+    model = training.add_adapter(loaded, recipe, settings.seed, settings.start_from)
     pad: Any = loaded.tokenizer.pad_token_id
     summary = training.tune(model, texts, settings.system, recipe, settings.seed, pad, console)
     training.save_tuned(model, folder, summary)
@@ -202,10 +225,30 @@ def evaluate(settings: InstructSettings, split: str) -> dict[str, Any]:
     examples = read_examples(settings.out, split)
     scores = score_outputs(settings.system, queries, outputs, examples, built.labels)
     text = json.dumps(scores, indent=1, ensure_ascii=False)
-    path.with_suffix(".scores.json").write_text(text, encoding="utf-8")
+    scores_path(path).write_text(text, encoding="utf-8")
     if "f1" in scores and split != "train":
         _record(settings, run, split, scores)
     return scores
+
+
+def scores_by_decoding(settings: InstructSettings, split: str) -> dict[str, dict[str, Any]]:
+    """The scores that `evaluate` has written for this run and split, by decoding."""
+    from unmask.backbones import find_weights
+
+    built = read_built(settings.out, settings.system)
+    run = find_run(settings, built, find_weights(settings.model).name)
+    folder = settings.out / "runs" / run.id
+    found = {name: scores_path(outputs_path(folder, split, name)) for name in DECODINGS}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in found.items()
+        if path.exists()
+    }
+
+
+def scores_path(outputs: Path) -> Path:
+    """Where the scores of a file of outputs are."""
+    return outputs.with_suffix(".scores.json")
 
 
 def _record(settings: InstructSettings, run: Run, split: str, scores: dict[str, Any]) -> None:
@@ -244,31 +287,54 @@ def _environment() -> dict[str, str]:
 def run_of(settings: InstructSettings, built: Built, weights_name: str) -> Run:
     """The identity of a tuned model: system and its settings, backbone, recipe, data, seed."""
     config = f"instruct {describe(settings.system)}"
+    if settings.start_from is not None:
+        config += f"{AFTER}{_first_stage(settings.start_from, weights_name).id}"
     if not settings.adapter:
         config += ", untuned"
     return Run(weights_name, built.task, config, settings.seed, settings.recipe, built.fingerprint)
 
 
-def find_run(settings: InstructSettings, built: Built, weights_name: str) -> Run:
-    """The run that the settings name; with another recipe, the only one there is.
-
-    So the flags of a recipe need not be said again after `train`.
+def _first_stage(folder: Path, weights_name: str) -> Run:
+    """The run whose adapter is gone on from.
 
     Raises:
-        ValueError: when several runs differ in their recipe only.
+        FileNotFoundError: when the folder holds no finished adapter.
+        ValueError: when it was tuned on another backbone.
+    """
+    from unmask.instruct.training import read_summary
+
+    read_summary(folder)
+    first = Run.from_dict(json.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
+    if first.backbone != weights_name:
+        raise ValueError(f"{folder} was tuned on {first.backbone}, not on {weights_name}")
+    return first
+
+
+def find_run(settings: InstructSettings, built: Built, weights_name: str) -> Run:
+    """The run that the settings name; with another recipe or first stage, the only one there is.
+
+    So the flags of `train` need not be said again.
+
+    Raises:
+        ValueError: when several runs differ in their recipe or first stage only.
     """
     named = run_of(settings, built, weights_name)
     if not settings.adapter or (settings.out / "runs" / named.id / RUN_FILE).exists():
         return named
     paths = sorted((settings.out / "runs").glob(f"*/{RUN_FILE}"))
     runs = [Run.from_dict(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
-    same = [run for run in runs if replace(run, recipe=named.recipe) == named]
+    same = [run for run in runs if _plain(run) == _plain(named)]
     if len(same) > 1:
         raise ValueError(
-            f"{settings.out} holds {len(same)} runs of {named.name} that differ in their recipe: "
-            "give the flags of the one that is meant"
+            f"{settings.out} holds {len(same)} runs of {named.name} that differ in their recipe "
+            "or first stage: give the flags of the one that is meant"
         )
     return same[0] if same else named
+
+
+def _plain(run: Run) -> Run:
+    """The run without what the flags of `train` alone decide."""
+    return replace(run, recipe=Recipe(), config=run.config.partition(AFTER)[0])
 
 
 def decoding_of(settings: InstructSettings) -> Decoding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -116,6 +117,14 @@ class System(ABC):
         """The well-formed answers; None when the system offers no constrained decoding."""
         return None
 
+    def for_folder(self, task: str) -> System | None:
+        """The system as it asks about a data set kept under a task; None when it does not ask."""
+        return self
+
+    def prepared(self, examples: Sequence[IEExample], labels: LabelSet) -> System:
+        """The system with what it takes from the training examples before it asks anything."""
+        return self
+
     def render(self, example: IEExample, labels: LabelSet, train: bool = False) -> list[Query]:
         """`queries`, each proven to read back as its gold, or dealt with as `collisions` says.
 
@@ -141,6 +150,16 @@ class System(ABC):
         for example in examples:
             yield from self.render(example, labels, train)
 
+    def pretraining(self, labelled: Mapping[str, Sequence[IEExample]]) -> list[Query]:
+        """Training queries of a first stage on texts with open labels, by task.
+
+        Raises:
+            ValueError: where the system has no such stage.
+        """
+        raise ValueError(
+            f"system {self.name} has no stage of training on open labels; give --system seqgpt"
+        )
+
     def collision(self, query: Query) -> str:
         """Why the gold answer does not read back as the gold items; empty when it does."""
         found = self.parse(query.answer, query).items
@@ -149,6 +168,15 @@ class System(ABC):
         if sorted(map(repr, map(_bare, found))) == sorted(map(repr, map(_bare, query.items))):
             return ""
         return f"the answer {query.answer!r} reads back as {len(found)} of {len(query.items)} items"
+
+    def statistics(self, queries: Sequence[Query]) -> dict[str, Any]:
+        """Counts of what was built, as JSON values."""
+        return {
+            "num_queries": len(queries),
+            "num_without_items": sum(not query.items for query in queries),
+            "num_collisions": sum(bool(query.collision) for query in queries),
+            "tasks": dict(Counter(query.task for query in queries).most_common()),
+        }
 
     def tags(
         self, words: Sequence[str], answered: Sequence[tuple[Query, str]], labels: LabelSet

@@ -33,7 +33,11 @@ SUMMARY_FILE = "tuning.json"
 
 @dataclass(frozen=True)
 class TuningSummary:
-    """What came of a fine-tuning. Losses are one per optimizer step."""
+    """What came of a fine-tuning. Losses are one per optimizer step.
+
+    Tokens are those that were worked through, once in every epoch, without padding; lost words
+    and answers are those of the texts, once.
+    """
 
     losses: list[float]
     seconds: float
@@ -61,9 +65,17 @@ def encode_queries(
     return texts
 
 
-def add_adapter(loaded: LoadedBackbone, recipe: Recipe, seed: int) -> Any:
-    """The backbone with a fresh LoRA adapter, drawn by `seed`; only the adapter is trained."""
-    from peft import LoraConfig, get_peft_model
+def add_adapter(
+    loaded: LoadedBackbone, recipe: Recipe, seed: int, start_from: Path | None = None
+) -> Any:
+    """The backbone with a LoRA adapter, which alone is trained.
+
+    The adapter is fresh, drawn by `seed`, or that of an earlier stage, which is not changed.
+
+    Raises:
+        ValueError: when the earlier adapter is of another shape than the recipe says.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     config = LoraConfig(
         r=recipe.lora_rank,
@@ -77,11 +89,28 @@ def add_adapter(loaded: LoadedBackbone, recipe: Recipe, seed: int) -> Any:
     with warnings.catch_warnings():
         # PEFT asks transformers for a name that transformers is about to drop.
         warnings.simplefilter("ignore", FutureWarning)
-        model = get_peft_model(loaded.model, config)
+        if start_from is None:
+            model = get_peft_model(loaded.model, config)
+        else:
+            _check_shape(start_from, recipe)
+            model = PeftModel.from_pretrained(loaded.model, str(start_from), is_trainable=True)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return model
+
+
+def _check_shape(folder: Path, recipe: Recipe) -> None:
+    from peft import LoraConfig
+
+    found: Any = LoraConfig.from_pretrained(str(folder))
+    shape = (found.r, found.lora_alpha, tuple(sorted(found.target_modules or ())))
+    wanted = (recipe.lora_rank, recipe.lora_alpha, tuple(sorted(recipe.lora_targets)))
+    if shape != wanted:
+        raise ValueError(
+            f"the adapter in {folder} has rank, alpha and targets {shape}, the recipe {wanted}: "
+            "give --lora-rank, --lora-alpha and --lora-targets of the first stage"
+        )
 
 
 def tune(
@@ -110,6 +139,7 @@ def tune(
     torch.manual_seed(seed)
     model.train()
     losses: list[float] = []
+    seen: list[Row] = []
     started = last_line = time.monotonic()
     while len(losses) < num_steps:
         order.shuffle(rows)
@@ -118,8 +148,9 @@ def tune(
                 break
             loss = _backward(model, _chunks(step_rows, recipe.batch_size), pad_id)
             losses.append(loss)
+            seen += step_rows
             if loss != loss or loss == float("inf"):
-                return _summary(losses, started, rows, texts, diverged=True)
+                return _summary(losses, started, len(rows), seen, texts, diverged=True)
             nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, len(losses) - 1, schedule)
@@ -129,7 +160,7 @@ def tune(
                 last_line = time.monotonic()
                 console.print(f"step {len(losses)}/{num_steps}, loss {loss:.4f}", highlight=False)
     model.eval()
-    return _summary(losses, started, rows, texts)
+    return _summary(losses, started, len(rows), seen, texts)
 
 
 def save_tuned(model: Any, folder: Path, summary: TuningSummary) -> None:
@@ -181,16 +212,17 @@ def _backward(model: Any, micro_batches: Sequence[Sequence[Row]], pad_id: int) -
 def _summary(
     losses: list[float],
     started: float,
-    rows: Sequence[Row],
+    num_rows: int,
+    seen: Sequence[Row],
     texts: Sequence[EncodedQuery],
     diverged: bool = False,
 ) -> TuningSummary:
     return TuningSummary(
         losses,
         time.monotonic() - started,
-        sum(len(row.token_ids) for row in rows),
-        sum(label != IGNORED for row in rows for label in row.label_ids),
-        len(rows),
+        sum(len(row.token_ids) for row in seen),
+        sum(label != IGNORED for row in seen for label in row.label_ids),
+        num_rows,
         sum(text.num_lost_words for text in texts),
         sum(text.num_lost_answers for text in texts),
         diverged,

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from unmask.instruct.examples import Entity, IEExample
+from unmask.instruct.examples import Entity, IEExample, at_most_per_dataset
 from unmask.instruct.grounding import ALL
+from unmask.instruct.json_grammar import STRING, list_of, lists_by_key
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.parsing import Parsed, malformed, parsed
 from unmask.instruct.prompts import Query, Segment
@@ -27,13 +28,11 @@ from unmask.instruct.uniner_answers import (
 )
 from unmask.instruct.uniner_metrics import partial, strict
 from unmask.instruct.uniner_negatives import STRATEGIES, NegativeSampler
+from unmask.instruct.uniner_teacher import NO_TYPES
 
 SYSTEM_MESSAGE = "A virtual assistant answers questions from a user based on the provided text."
 ACKNOWLEDGEMENT = "I've read this text."
 VARIANTS = ("type", "definition", "all-in-one")
-
-JSON_STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})+"'
-JSON_LIST = rf"\[(?:{JSON_STRING}(?:, {JSON_STRING})*)?\]"
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class UniNER(System):
     template is ours: none was published). `negatives` is one of none, uniform, frequency; a
     passage gets `neg_per_pos` absent types for each present one, or `neg_fixed` when that is not
     negative. `dataset_field` names the data set before the text, as supervised UniNER does.
+    `max_per_dataset` bounds what is trained on, 0 does not; supervised UniNER took 10,000. Without
+    `catch_all` nobody asks about labels such as "miscellaneous", as the paper wants it.
     `loss_on_ack` trains "I've read this text." too: None does in mode "official" only.
     """
 
@@ -52,6 +53,8 @@ class UniNER(System):
     neg_per_pos: float = 1.0
     neg_fixed: int = -1
     dataset_field: bool = False
+    max_per_dataset: int = 0
+    catch_all: bool = True
     loss_on_ack: bool | None = None
 
     name: ClassVar[str] = "uniner"
@@ -70,14 +73,14 @@ class UniNER(System):
     def queries(self, example: IEExample, labels: LabelSet, train: bool) -> Iterable[Query]:
         """One conversation for training; for evaluation one per type."""
         if train:
-            counts = Counter(dict.fromkeys(labels.natural_names, 1))
+            counts = Counter(dict.fromkeys(self._asked(labels), 1))
             return self._training_query(example, labels, NegativeSampler(counts, self.negatives))
         gold = self._gold(example, labels)
         if self.variant == "all-in-one":
-            return [self._query(example, labels, [labels.natural_names], gold, "all")]
+            return [self._query(example, labels, [self._asked(labels)], gold, "all")]
         return [
             self._query(example, labels, [(name,)], gold, str(index))
-            for index, name in enumerate(labels.natural_names)
+            for index, name in enumerate(self._asked(labels))
         ]
 
     def render_all(
@@ -87,9 +90,15 @@ class UniNER(System):
         if not train:
             yield from super().render_all(examples, labels)
             return
-        counts = Counter(dict.fromkeys(labels.natural_names, 0))
+        if self.max_per_dataset:
+            examples = at_most_per_dataset(examples, self.max_per_dataset, self.generator)
+        counts = Counter(dict.fromkeys(self._asked(labels), 0))
         for example in examples:
-            counts.update(labels.to_natural(entity.type) for entity in example.of(Entity))
+            counts.update(
+                name
+                for entity in example.of(Entity)
+                if self._is_asked(name := labels.to_natural(entity.type))
+            )
         sampler = NegativeSampler(counts, self.negatives)
         for example in examples:
             for query in self._training_query(example, labels, sampler):
@@ -110,11 +119,18 @@ class UniNER(System):
         turns = [tuple(types)] if self.variant == "all-in-one" else [(name,) for name in types]
         yield self._query(example, labels, turns, gold, "train")
 
+    def _asked(self, labels: LabelSet) -> tuple[str, ...]:
+        return tuple(filter(self._is_asked, labels.natural_names))
+
+    def _is_asked(self, name: str) -> bool:
+        return self.catch_all or name.casefold() not in NO_TYPES
+
     def _gold(self, example: IEExample, labels: LabelSet) -> dict[str, list[str]]:
         """Strings by natural type, both in order of first appearance, each once."""
         gold: dict[str, list[str]] = {}
         for entity in example.of(Entity):
-            gold.setdefault(labels.to_natural(entity.type), []).append(entity.text)
+            if self._is_asked(name := labels.to_natural(entity.type)):
+                gold.setdefault(name, []).append(entity.text)
         return {name: list(dict.fromkeys(texts)) for name, texts in gold.items()}
 
     def _query(
@@ -224,13 +240,9 @@ class UniNER(System):
 
     def grammar(self, query: Query) -> Grammar:
         """A JSON list of strings, or an object with every type asked about."""
-        import regex
-
-        if self.variant != "all-in-one":
-            return Grammar(rf" ?{JSON_LIST}", ("", "]", '"]', "[]"))
-        names = [json.dumps(name) for name in query.labels]
-        pairs = ", ".join(rf"{regex.escape(name)}: {JSON_LIST}" for name in names)
-        return Grammar(rf" ?\{{{pairs}\}}", ("", *_object_endings(names)))
+        if self.variant == "all-in-one":
+            return lists_by_key([json.dumps(name) for name in query.labels])
+        return Grammar(f" ?{list_of(STRING)}", ("", "]", '"]', "[]"))
 
 
 def conversation_segments(
@@ -251,12 +263,3 @@ def _typed_words(item: str) -> list[str]:
     """Words with their type, so that only strings of one type can share a word."""
     kind, _, text = item.partition("\t")
     return [f"{kind}\t{word}" for word in text.split()]
-
-
-def _object_endings(names: Sequence[str]) -> list[str]:
-    """Ways to end an object with every type that it still lacks, wherever it was cut off."""
-    rests = [", ".join(f"{name}: []" for name in names[index:]) for index in range(len(names) + 1)]
-    opened = [
-        f"{closing}{', ' if rest else ''}{rest}}}" for rest in rests for closing in ("]", '"]')
-    ]
-    return sorted([*opened, *(f"{start}{rests[0]}}}" for start in ("", "{"))], key=len)

@@ -33,14 +33,16 @@ class Built:
     fingerprint: str
 
 
-def write_built(out: Path, system: System, source: ExampleSource, counts: dict[str, int]) -> None:
+def write_built(
+    out: Path, system: System, source: ExampleSource, counts: dict[str, dict[str, Any]]
+) -> None:
     """Say in build.json what the folder was built from and for."""
     labels = source.labels
     record = {
         "system": describe(system),
         "task": source.name,
         "fingerprint": source.fingerprint,
-        "queries": counts,
+        "statistics": counts,
         "labels": {
             "names": list(labels.names),
             "natural": dict(labels.natural),
