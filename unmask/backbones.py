@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ from transformers.utils import logging as transformers_logging
 
 from unmask.quantization import bitsandbytes_config, quantize_linears, settle_residence
 from unmask.recipe import COMPUTE_DTYPES
+
+# On import it advises to fetch a kernel from a hub, which would compute with other numbers.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
 

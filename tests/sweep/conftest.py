@@ -88,7 +88,7 @@ def sweep(settings):
 
 
 SERVER = """
-import json, os, sys
+import json, os, signal, sys
 import peft, seqeval.metrics, torch.utils.data, transformers.models.llama.modeling_llama
 import unmask.results.plots, unmask.results.report_html, unmask.sweep.dry_run
 from unmask.sweep import __main__ as sweep
@@ -100,6 +100,8 @@ for line in sys.stdin:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        # Shells start what runs in the background with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         exec(order["first"])
         code = 0
         try:
