@@ -116,6 +116,13 @@ def test_train_is_limited_after_holding_out(tmp_path):
     assert corpus.notes[-1] == "train: only the first 2 of 6 sentences, as asked"
 
 
+def test_validation_is_limited_to_its_first_sentences_with_a_note(tmp_path):
+    write_conll(tmp_path, train=[["O"]] * 3, dev=[["B-X"], ["O"], ["O"]], test=[["O"]])
+    corpus = load_task("mine", tmp_path, limit_validation=2)
+    assert [sentence.tags for sentence in corpus.validation] == [("B-X",), ("O",)]
+    assert corpus.notes[-1] == "validation: only the first 2 of 3 sentences, as asked"
+
+
 def test_repair_and_column_reach_the_reader(tmp_path):
     (tmp_path / "train.txt").write_text("a I-Y B-X\nb O I-X\nc I-Y I-Z\nd B-Y O\n")
     assert load_task("mine", tmp_path, repair=True).train[0].tags == ("B-X", "I-X", "B-Z", "O")

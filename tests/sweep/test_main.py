@@ -235,6 +235,7 @@ def test_dry_run_tells_done_from_missing_runs(small, capsys, without_pages):
         (["--max-steps", "0"], "recipe: max_steps must be a whole number from 1, got 0"),
         (["--learning-rate", "-1"], "recipe: learning_rate must be a finite number above 0"),
         (["--limit-train", "0"], "--limit-train must be at least 1, got 0"),
+        (["--limit-validation", "0"], "--limit-validation must be at least 1, got 0"),
         (["--device", "cuda:99"], "there is no device cuda:99: PyTorch sees "),
         (["--device", "quantum"], "unknown device 'quantum'; give cpu, cuda, cuda:1 or mps"),
         (["--checkpoint-seconds", "-3"], "--checkpoint-seconds must be 0 or more, got -3.0"),

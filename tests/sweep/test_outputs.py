@@ -62,7 +62,7 @@ def test_two_tasks_in_one_folder_get_a_figure_each_and_keep_their_notes(finished
 
 def test_notes_of_a_corpus_without_results_stay_out(finished, tmp_path):
     ledger = finished(corpus_named("small", "used"))
-    remember_corpus(corpus_named("unused", "never trained on").limit_train(3), tmp_path)
+    remember_corpus(corpus_named("unused", "never trained on").limit("train", 3), tmp_path)
     write_outputs(ledger, tmp_path)
     assert "never trained on" not in (tmp_path / "report.html").read_text()
 

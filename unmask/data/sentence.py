@@ -65,13 +65,13 @@ class Corpus:
             raise ValueError(f"unknown split {name!r}; choose one of {', '.join(SPLITS)}")
         return getattr(self, name)
 
-    def limit_train(self, num_sentences: int | None) -> Corpus:
-        """The same corpus with only its first `num_sentences` training sentences."""
+    def limit(self, split: str, num_sentences: int | None) -> Corpus:
+        """The same corpus with only the first `num_sentences` of one split; None keeps all."""
         if num_sentences is None:
             return self
         if num_sentences < 1:
-            raise ValueError(f"--limit-train must be at least 1, got {num_sentences}")
-        return replace(self, train=self.train[:num_sentences])
+            raise ValueError(f"--limit-{split} must be at least 1, got {num_sentences}")
+        return replace(self, **{split: self.split(split)[:num_sentences]})
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when any word, tag or split boundary changes."""

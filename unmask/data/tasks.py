@@ -31,6 +31,7 @@ def load_task(
     train_from: str | None = None,
     validation_from: str | None = None,
     limit_train: int | None = None,
+    limit_validation: int | None = None,
     seed: int = SPLIT_SEED,
     column: int | str | None = None,
     repair: bool = False,
@@ -44,6 +45,7 @@ def load_task(
         validation_from: share to hold out for validation, after `train_from`. "train:0.1" is a
             random tenth by `seed`, "train:200" the last 200 sentences.
         limit_train: keep only the first sentences of train, after everything was held out.
+        limit_validation: the same of validation.
         seed: of random hold-outs only.
         column: which column or key holds the tags, where the task's own does not fit.
         repair: make entities of stray tags (an I-X that nothing opens), counted in the notes.
@@ -68,7 +70,8 @@ def load_task(
     for target, request in (("train", train_from), ("validation", validation_from)):
         if request is not None:
             corpus = take_split(corpus, target, request, seed)
-    return _limited(_with_gaps_said(corpus), limit_train)
+    limited = _limited(_with_gaps_said(corpus), "train", limit_train)
+    return _limited(limited, "validation", limit_validation)
 
 
 def _generated() -> Corpus:
@@ -146,11 +149,12 @@ def _with_gaps_said(corpus: Corpus) -> Corpus:
     return replace(corpus, notes=(*corpus.notes, *notes))
 
 
-def _limited(corpus: Corpus, limit_train: int | None) -> Corpus:
-    limited = corpus.limit_train(limit_train)
-    if len(limited.train) == len(corpus.train):
+def _limited(corpus: Corpus, split: str, num_sentences: int | None) -> Corpus:
+    limited = corpus.limit(split, num_sentences)
+    kept, all_of_it = len(limited.split(split)), len(corpus.split(split))
+    if kept == all_of_it:
         return limited
-    note = f"train: only the first {len(limited.train)} of {len(corpus.train)} sentences, as asked"
+    note = f"{split}: only the first {kept} of {all_of_it} sentences, as asked"
     return replace(limited, notes=(*limited.notes, note))
 
 

@@ -104,6 +104,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
     data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
     data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
+    data.add_argument(
+        "--limit-validation", type=int, metavar="N", help="first N validation sentences"
+    )
     add_search_flags(parser)
     _add_recipe_flags(parser.add_argument_group("recipe (each flag overrides the preset)"))
     how = parser.add_argument_group("how to run")
@@ -256,6 +259,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         column=arguments.column,
         repair=arguments.repair,
         limit_train=arguments.limit_train,
+        limit_validation=arguments.limit_validation,
         out=arguments.out,
         fuse=_fuse(arguments.fuse),
         halving=arguments.halving,

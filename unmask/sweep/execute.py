@@ -88,6 +88,7 @@ def load_corpus(settings: SweepSettings) -> Corpus:
         train_from=settings.train_from,
         validation_from=settings.validation_from,
         limit_train=settings.limit_train,
+        limit_validation=settings.limit_validation,
         column=settings.column,
         repair=settings.repair,
     )

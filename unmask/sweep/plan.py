@@ -76,6 +76,7 @@ class SweepSettings:
     repair: bool = False
     """Make entities of stray tags."""
     limit_train: int | None = None
+    limit_validation: int | None = None
     out: Path = field(default_factory=lambda: Path("results"))
     fuse: int | None = None
     """Runs per forward pass; None means as many as the memory holds."""
@@ -125,6 +126,7 @@ class SweepSettings:
             "train_from": self.train_from,
             "validation_from": self.validation_from,
             "limit_train": self.limit_train,
+            "limit_validation": self.limit_validation,
             "column": self.column,
             "repair": self.repair,
         }

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
+from torch import Tensor
+
+from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Sentence
-from unmask.model import UnmaskedForTokenClassification
 from unmask.training.batches import by_length
 
 TOKENS_PER_FORWARD = 4096
 
 
+class Tagger(Protocol):
+    """A stack of labelers, with adapters or without."""
+
+    encoder: WordEncoder
+    tags: tuple[str, ...]
+
+    @property
+    def num_runs(self) -> int:
+        """How many labelers."""
+        ...
+
+    def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
+        """For every run and sentence, [words kept, tags]."""
+        ...
+
+
 def predict_tags(
-    model: UnmaskedForTokenClassification,
+    model: Tagger,
     runs: Sequence[Sequence[Sentence]],
     max_subtokens: int,
     tokens_per_forward: int = TOKENS_PER_FORWARD,
