@@ -98,14 +98,14 @@ def report(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from unmask.results.ledger import Ledger
-    from unmask.results.report import render_table
+    from unmask.results.report import find_all, render_table
     from unmask.sweep.outputs import write_outputs
 
     folder: Path = arguments.folder
     if not (folder / "ledger.jsonl").exists():
         raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
     ledger = Ledger(folder / "ledger.jsonl")
-    Console().print(render_table(ledger.results()))
+    Console().print(render_table(find_all(ledger.results())))
     for path in write_outputs(ledger, folder):
         print(path)
 

@@ -22,7 +22,7 @@ def made_up_scores(f1, **changes):
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result():
     """A function that makes one RunResult; every part can be replaced by name."""
 

@@ -58,8 +58,8 @@ def test_gains_fall_back_to_validation_and_say_so(make_result):
     (gain,) = findings_of(results).gains
     assert gain.split == "validation"
     assert gain_in_words(gain) == (
-        "+0.100 F1 over 00 (all causal) on validation (1 shared seed): "
-        "no interval, so nothing is certain"
+        "+0.100 F1 over 00 (all causal) on validation. Over 1 shared seed: "
+        "no interval, so nothing is certain."
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from unmask.config import gray_codes
-from unmask.results.plots import COLORS, configuration_figure, curve_figure, save_png, to_svg
+from unmask.results.figures import COLORS, save_png, to_svg
+from unmask.results.plots import configuration_figure, curve_figure
 
 
 @pytest.fixture

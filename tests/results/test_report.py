@@ -9,8 +9,11 @@ from rich.console import Console
 
 from unmask.config import gray_codes
 from unmask.recipe import PAPER
-from unmask.results.report import render_markdown, render_report, render_table
+from unmask.results.about import About
+from unmask.results.report import find_all, render_markdown, render_report, render_table
 
+CORPUS = ("made_up", "0" * 16)
+ABOUT = {CORPUS: About(ceiling=0.9)}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -66,7 +69,7 @@ def sweep(make_result):
 
 
 def test_the_page_stands_alone(sweep):
-    page = render_report(sweep, ceiling=0.9)
+    page = render_report(find_all(sweep), about=ABOUT)
     reader = PageReader(page)
     assert all(reference.startswith("#") for reference in reader.references)
     assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
@@ -77,16 +80,19 @@ def test_the_page_stands_alone(sweep):
 
 
 def test_the_answer_comes_before_everything_else(sweep):
-    text = PageReader(render_report(sweep)).text
+    text = PageReader(render_report(find_all(sweep))).text
     answer = text.index("Chosen on validation data: 0111")
     assert answer < text.index("Scores")
     assert text.index("+0.090") < text.index("Scores")
-    assert text.count("95% interval") == 0  # test scores do not vary here: no interval is made up
+    gains = text[: text.index("Scores")]
+    assert "95% interval" not in gains  # test scores do not vary here: no interval is made up
     assert "no interval, so nothing is certain" in text
 
 
 def test_the_page_shows_scores_settings_costs_and_scoring(sweep):
-    reader = PageReader(render_report(sweep, notes=["Tags were converted."], warnings=["x:3 torn"]))
+    about = {CORPUS: About(("Tags were converted.",), settings={"limit train": "800"})}
+    page = render_report(find_all(sweep), warnings=["x:3 torn"], about=about)
+    reader = PageReader(page)
     for fact in (
         "Tags were converted.",
         "x:3 torn",
@@ -95,6 +101,7 @@ def test_the_page_shows_scores_settings_costs_and_scoring(sweep):
         "12.5 s of training",
         "Pearson correlation",
         "17 pairs",
+        "On average, opening group",
     ):
         assert fact in reader.text
     for cell in (
@@ -102,6 +109,8 @@ def test_the_page_shows_scores_settings_costs_and_scoring(sweep):
         "0.590 ± 0.000",
         "roberta",
         "lora_alpha",
+        "limit train",
+        "800",
         "PER",
         "python",
         "0000",
@@ -116,17 +125,18 @@ def test_intervals_are_shown_where_seeds_vary(make_result):
         for code, of_seeds in {"00": (0.5, 0.52, 0.51), "11": (0.6, 0.61, 0.65)}.items()
         for seed, f1 in enumerate(of_seeds)
     ]
-    text = PageReader(render_report(results)).text
+    text = PageReader(render_report(find_all(results))).text
     assert "+0.110" in text
     assert "95% interval" in text
     assert "flatter the chosen configuration" in text
 
 
 def test_the_ceiling_is_drawn_for_its_task_only(make_result):
-    results = [make_result()]
-    drawn = render_report(results, ceiling={"made_up": 0.9}, ceiling_caption="causal at best")
+    sections = find_all([make_result()])
+    about = About(ceiling=0.9, ceiling_caption="causal at best")
+    drawn = render_report(sections, about={CORPUS: about})
     assert "causal at best: 0.900" in PageReader(drawn).text
-    elsewhere = render_report(results, ceiling={"other": 0.9}, ceiling_caption="causal at best")
+    elsewhere = render_report(sections, about={("other", "0" * 16): about})
     assert "causal at best" not in elsewhere
 
 
@@ -136,10 +146,15 @@ def test_text_from_results_is_escaped_everywhere(make_result):
         make_result(backbone=evil, task=evil, environment={evil: evil}),
         make_result("encoder", backbone=evil + "2", task=evil),
     ]
-    page = render_report(results, title=evil, notes=[evil], warnings=[evil])
+    page = render_report(
+        find_all(results),
+        title=evil,
+        warnings=[evil],
+        about={(evil, "0" * 16): About((evil,), 0.5, evil, {evil: evil})},
+    )
     assert "<script" not in page
     assert "alert('x')" in PageReader(page).text
-    assert "<" not in render_markdown(results, title=evil).replace(r"\<", "")
+    assert "<" not in render_markdown(find_all(results), title=evil).replace(r"\<", "")
 
 
 @pytest.mark.parametrize(
@@ -161,13 +176,15 @@ def test_text_from_results_is_escaped_everywhere(make_result):
 )
 def test_a_single_odd_result_still_makes_every_report(make_result, changes):
     results = [make_result(**changes)]
-    assert "tiny" in PageReader(render_report(results)).text
-    assert "tiny" in render_markdown(results)
-    assert render_table(results).row_count == 1
+    assert "tiny" in PageReader(render_report(find_all(results))).text
+    assert "tiny" in render_markdown(find_all(results))
+    assert render_table(find_all(results)).row_count == 1
 
 
 def test_what_was_not_measured_is_never_zero(make_result):
-    reader = PageReader(render_report([make_result(validation=None, timings={}, scores={})]))
+    reader = PageReader(
+        render_report(find_all([make_result(validation=None, timings={}, scores={})]))
+    )
     assert "not measured" in reader.cells
     assert not {"0", "0.0", "0.000"} & set(reader.cells)
 
@@ -186,7 +203,7 @@ def test_several_tasks_backbones_and_recipes_make_one_section_each(make_result):
         make_result(task="chunks", backbone="small"),
         make_result("encoder", task="triggers", backbone="roberta"),
     ]
-    reader = PageReader(render_report(results))
+    reader = PageReader(render_report(find_all(results)))
     titles = [
         "made_up, tiny, recipe paper",
         "made_up, tiny, recipe quick",
@@ -197,11 +214,13 @@ def test_several_tasks_backbones_and_recipes_make_one_section_each(make_result):
     assert [one for one in reader.references if one.startswith("#section")] == [
         f"#section-{number}" for number in range(1, 5)
     ]
-    assert all(f"## {title}".replace("_", r"\_") in render_markdown(results) for title in titles)
+    assert all(
+        f"## {title}".replace("_", r"\_") in render_markdown(find_all(results)) for title in titles
+    )
 
 
 def test_markdown_has_the_answer_the_gains_and_a_table(sweep):
-    text = render_markdown(sweep)
+    text = render_markdown(find_all(sweep))
     assert text.index("Chosen on validation data: 0111") < text.index("| configuration |")
     assert "| **0111** | **0.690 ± 0.001** | **0.590 ± 0.000** | **2** |" in text
     assert "+0.090 F1 over 0000 (all causal) on test" in text
@@ -209,7 +228,7 @@ def test_markdown_has_the_answer_the_gains_and_a_table(sweep):
 
 def test_the_terminal_table_marks_the_choice(sweep):
     console = Console(file=io.StringIO(), width=120)
-    console.print(render_table(sweep))
+    console.print(render_table(find_all(sweep)))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert [line for line in lines if "(chosen)" in line and "0111" in line and "0.690" in line]

@@ -7,6 +7,8 @@ from unmask.results.ledger import Ledger
 from unmask.results.run import RunResult
 from unmask.sweep.outputs import causal_ceiling_of, remember_corpus, write_outputs
 
+TEXTS = ["report.html", "report.md", "report.tex", "configurations.csv", "runs.csv"]
+
 
 @pytest.fixture
 def finished(settings, tmp_path):
@@ -16,11 +18,11 @@ def finished(settings, tmp_path):
         from unmask.sweep.plan import decoder_runs
 
         ledger = ledger or Ledger(tmp_path / "ledger.jsonl")
-        chosen = settings(task=corpus.name)
+        chosen = settings(task=corpus.name, out=tmp_path)
         for number, run in enumerate(decoder_runs(chosen, "tiny", 8, corpus.fingerprint())):
             counts = {"f1": 0.5 + number / 10, "precision": 0.5, "recall": 0.5}
             ledger.append_run(RunResult(run, {"validation": {**counts, "per_label": {}}}))
-        remember_corpus(corpus, tmp_path)
+        remember_corpus(corpus, chosen)
         return ledger
 
     return make
@@ -35,7 +37,7 @@ def corpus_named(name: str, note: str) -> Corpus:
 def test_page_has_the_notes_of_the_corpus_and_the_ceiling(finished, tmp_path):
     corpus = corpus_named("lookright", "seen through a glass")
     names = [path.name for path in write_outputs(finished(corpus), tmp_path)]
-    assert names == ["report.html", "report.md", "figure.png"]
+    assert names == [*TEXTS, "figure.png"]
     page = (tmp_path / "report.html").read_text()
     assert "seen through a glass" in page
     assert f"{causal_ceiling(corpus.validation):.3f}" in page
@@ -54,22 +56,23 @@ def test_two_tasks_in_one_folder_get_a_figure_each_and_keep_their_notes(finished
     ledger = finished(corpus_named("lookright", "first note"))
     finished(corpus_named("other", "second note"), ledger)
     names = {path.name for path in write_outputs(ledger, tmp_path)}
-    assert names == {"report.html", "report.md", "figure-1.png", "figure-2.png"}
+    assert names == {*TEXTS, "figure-1.png", "figure-2.png"}
     page = (tmp_path / "report.html").read_text()
     assert "first note" in page
     assert "second note" in page
 
 
-def test_notes_of_a_corpus_without_results_stay_out(finished, tmp_path):
+def test_notes_of_a_corpus_without_results_stay_out(finished, settings, tmp_path):
     ledger = finished(corpus_named("small", "used"))
-    remember_corpus(corpus_named("unused", "never trained on").limit("train", 3), tmp_path)
+    unused = corpus_named("unused", "never trained on").limit("train", 3)
+    remember_corpus(unused, settings(task="unused", out=tmp_path))
     write_outputs(ledger, tmp_path)
     assert "never trained on" not in (tmp_path / "report.html").read_text()
 
 
 def test_ledger_without_results_gives_a_page_that_says_so(tmp_path):
     names = [path.name for path in write_outputs(Ledger(tmp_path / "ledger.jsonl"), tmp_path)]
-    assert names == ["report.html", "report.md"]
+    assert names == TEXTS
     assert "There are no results yet." in (tmp_path / "report.md").read_text()
 
 

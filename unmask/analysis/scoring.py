@@ -75,7 +75,7 @@ def sentence_counts(
     """Per sentence: spans that match, spans predicted, spans in gold.
 
     Their sums give the micro scores, so intervals can be had by drawing sentences anew
-    (`unmask.results.statistics.bootstrap_over_sentences`).
+    (`unmask.results.over_sentences`).
     """
     gold, predicted = _checked_pair(gold, predicted)
     counts = []

@@ -8,44 +8,26 @@ is easy to get wrong: intervals are not corrected, and the text says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from unmask.results.counts import Counts, pooled
 from unmask.results.groups import Group
 from unmask.results.output_side import published_test, seed_test
-from unmask.results.run import Run, RunResult
+from unmask.results.over_sentences import (
+    CountsOf,
+    OverSentences,
+    compare_over_sentences,
+)
+from unmask.results.run import RunResult
 from unmask.results.statistics import (
     Comparison,
-    bootstrap_over_sentences,
     compare,
     f1_of,
-    holm,
+    holm_where_known,
     seed_scores,
 )
-
-CountsOf = Callable[[Run, str], Counts | None]
-"""Counts of a run on a split, where they were kept."""
-
-NUM_SHUFFLES = 4999
-
-
-@dataclass(frozen=True)
-class OverSentences:
-    """First minus second on the same sentences, pooled over `num_runs` runs a side.
-
-    `interval` is a 95 % bootstrap over sentences; `p_value` (two-sided) is of approximate
-    randomization: how often swapping sides at random, sentence by sentence, differs as much.
-    """
-
-    difference: float
-    interval: tuple[float, float]
-    p_value: float
-    num_sentences: int
-    num_runs: int
-    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,28 +66,17 @@ def compare_in_group(
             second,
             split,
             compare(_f1_by_seed(sides[first], split), _f1_by_seed(sides[second], split)),
-            _over_sentences_of_runs(sides[first], sides[second], split, counts_of),
+            compare_over_sentences(sides[first], sides[second], split, counts_of),
         )
         for first, second in combinations(dict.fromkeys(names), 2)
     ]
     return corrected(pairs)
 
 
-def compare_counts(first: Counts, second: Counts, num_runs: int = 1) -> OverSentences:
-    """Two sides on the same sentences.
-
-    Raises:
-        ValueError: when the sides have different lengths or fewer than two sentences.
-    """
-    difference, low, high = bootstrap_over_sentences(first, second)
-    p_value = randomization_p(first, second)
-    return OverSentences(difference, (low, high), p_value, len(first), num_runs)
-
-
 def corrected(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with Holm's correction put in, over seeds and over sentences."""
-    by_seeds = _holm_where_known([p.over_seeds and p.over_seeds.p_value for p in pairs])
-    by_sentences = _holm_where_known([p.over_sentences and p.over_sentences.p_value for p in pairs])
+    by_seeds = holm_where_known([p.over_seeds and p.over_seeds.p_value for p in pairs])
+    by_sentences = holm_where_known([p.over_sentences and p.over_sentences.p_value for p in pairs])
     return [
         replace(
             pair,
@@ -115,28 +86,6 @@ def corrected(pairs: Sequence[Pair]) -> list[Pair]:
         )
         for pair, of_seeds, of_sentences in zip(pairs, by_seeds, by_sentences, strict=True)
     ]
-
-
-def randomization_p(first: Counts, second: Counts, num_shuffles: int = NUM_SHUFFLES) -> float:
-    """Two-sided p-value that the sides differ in F1 by more than the luck of who had which."""
-    import numpy as np
-
-    left, right = np.array(first, dtype=float), np.array(second, dtype=float)
-    rng = np.random.default_rng(0)
-
-    def f1(sums: Any) -> Any:
-        return 2 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
-
-    def difference(swap: Any) -> Any:
-        moved = swap @ (right - left)  # [shuffles, 3]
-        return np.abs(f1(left.sum(0) + moved) - f1(right.sum(0) - moved))
-
-    observed = difference(np.zeros((1, len(left))))[0]
-    as_extreme = 0
-    for start in range(0, num_shuffles, 500):  # all at once would need gigabytes
-        size = (min(500, num_shuffles - start), len(left))
-        as_extreme += int(np.sum(difference(rng.integers(0, 2, size)) >= observed - 1e-12))
-    return (as_extreme + 1) / (num_shuffles + 1)
 
 
 def to_json(pairs: Sequence[Pair], group: Group | None = None) -> dict[str, Any]:
@@ -182,35 +131,6 @@ def _results_of(group: Group, name: str) -> list[RunResult]:
 def _f1_by_seed(results: Sequence[RunResult], split: str) -> dict[int, float]:
     scored = {result.run.seed: f1_of(result, split) for result in results}
     return {seed: f1 for seed, f1 in scored.items() if f1 is not None}
-
-
-def _over_sentences_of_runs(
-    first: Sequence[RunResult], second: Sequence[RunResult], split: str, counts_of: CountsOf
-) -> OverSentences | None:
-    """Pooled over the seeds of which both sides kept counts."""
-    sides = [_counts_by_seed(results, split, counts_of) for results in (first, second)]
-    seeds = sorted(set(sides[0]) & set(sides[1]))
-    if not seeds:
-        return None
-    left, right = (pooled([side[seed] for seed in seeds]) for side in sides)
-    return compare_counts(left, right, len(seeds)) if len(left) > 1 else None
-
-
-def _counts_by_seed(
-    results: Sequence[RunResult], split: str, counts_of: CountsOf
-) -> Mapping[int, Counts]:
-    # A run without a score (diverged, or not tested) must not come in by its counts.
-    kept = {
-        result.run.seed: counts_of(result.run, split)
-        for result in results
-        if f1_of(result, split) is not None
-    }
-    return {seed: counts for seed, counts in kept.items() if counts is not None}
-
-
-def _holm_where_known(p_values: Sequence[float | None]) -> list[float | None]:
-    known = iter(holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(known) for p in p_values]
 
 
 def _output_side(group: Group, split: str) -> tuple[Any, Any]:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from unmask.results.files import write_in_one_move
+
 Counts = list[tuple[int, int, int]]
 """Per sentence: spans that match, spans predicted, spans in gold."""
 
@@ -21,10 +23,8 @@ def counts_path(folder: Path, split: str) -> Path:
 
 def write_counts(path: Path, counts: Sequence[tuple[int, int, int]]) -> None:
     """Write the counts of one run on one split, in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(json.dumps([list(row) for row in counts], separators=(",", ":")) + "\n")
-    beside.replace(path)
+    text = json.dumps([list(row) for row in counts], separators=(",", ":"))
+    write_in_one_move(path, f"{text}\n")
 
 
 def read_counts(path: Path) -> Counts | None:

@@ -8,7 +8,7 @@ it, because on validation the chosen configuration was picked for being high.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unmask.config import group_sizes
 from unmask.results.groups import (
@@ -18,7 +18,15 @@ from unmask.results.groups import (
     is_fully_causal,
     is_fully_open,
 )
-from unmask.results.output_side import OutputSideTest, published_test, seed_test
+from unmask.results.layer_effects import LayerEffect, layer_effects
+from unmask.results.output_side import (
+    OutputSideTest,
+    PairTest,
+    pair_tests,
+    published_test,
+    seed_test,
+)
+from unmask.results.over_sentences import CountsOf, OverSentences, compare_over_sentences
 from unmask.results.run import RunResult
 from unmask.results.statistics import (
     Comparison,
@@ -26,6 +34,7 @@ from unmask.results.statistics import (
     choose_configuration,
     compare,
     f1_of,
+    holm_where_known,
     seed_scores,
     summarize,
     validation_test_correlation,
@@ -33,6 +42,10 @@ from unmask.results.statistics import (
 
 MAX_EXHAUSTIVE_GROUPS = 6
 """Codes up to this long are usually all run; longer ones are searched."""
+
+
+MAX_PAIR_TESTED = 2**MAX_EXHAUSTIVE_GROUPS
+"""Configurations up to which single pairs are tested; of more, no pair survives a correction."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +66,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Gain:
-    """The chosen configuration against another, paired over seeds, on one split."""
+    """The chosen configuration against another, paired over seeds, on one split.
+
+    `p_holm` corrects the p-value over seeds for all gains of the group. `over_sentences` is None
+    where no counts per sentence were kept.
+    """
 
     against: str
     split: str
     comparison: Comparison
+    over_sentences: OverSentences | None = None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,8 @@ class Findings:
     correlation: float | None
     published_test: OutputSideTest | None
     seed_test: OutputSideTest | None
+    pair_tests: tuple[PairTest, ...]
+    layer_effects: tuple[LayerEffect, ...]
     caveats: tuple[str, ...]
 
     @property
@@ -94,18 +115,21 @@ class Findings:
     @property
     def num_layers(self) -> int | None:
         """Decoder layers of the backbone, where the runs recorded it."""
-        recorded = {one.environment.get("num_layers", "") for one in self.group.results}
-        text = recorded.pop() if len(recorded) == 1 else ""
-        return int(text) if text.isdecimal() else None
+        return num_layers_of(self.group.results)
+
+    def row(self, name: str) -> Row | None:
+        """The configuration or baseline of that name."""
+        every = [*self.rows, *self.baselines]
+        return next((row for row in every if row.name == name), None)
 
 
-def find(group: Group) -> Findings:
-    """All findings of one group."""
+def find(group: Group, counts_of: CountsOf | None = None) -> Findings:
+    """All findings of one group; with counts per sentence also what they say of the gains."""
     validation = seed_scores(group.results, "validation")
-    rows = tuple(
-        _row(code, [one for one in group.results if one.run.config == code], is_baseline=False)
-        for code in group.codes
-    )
+    of_code: dict[str, list[RunResult]] = {code: [] for code in group.codes}
+    for one in group.results:
+        of_code[one.run.config].append(one)
+    rows = tuple(_row(code, runs, is_baseline=False) for code, runs in of_code.items())
     baselines = tuple(_row(name, runs, is_baseline=True) for name, runs in group.baselines.items())
     chosen_code = choose_configuration(group.results) if validation else None
     chosen = next((row for row in rows if row.name == chosen_code), None)
@@ -115,12 +139,21 @@ def find(group: Group) -> Findings:
         chosen=chosen,
         rows=rows,
         baselines=baselines,
-        gains=() if chosen is None else _gains(chosen, rows, baselines),
+        gains=() if chosen is None else _gains(chosen, rows, baselines, counts_of),
         correlation=validation_test_correlation(group.results),
         published_test=published_test(means),
         seed_test=seed_test(validation),
+        pair_tests=tuple(pair_tests(validation)) if len(rows) <= MAX_PAIR_TESTED else (),
+        layer_effects=layer_effects(validation, num_layers_of(group.results)),
         caveats=tuple(_caveats(group, rows)),
     )
+
+
+def num_layers_of(results: Sequence[RunResult]) -> int | None:
+    """Decoder layers as recorded with the runs; None where they do not say or do not agree."""
+    recorded = {one.environment.get("num_layers", "") for one in results}
+    text = recorded.pop() if len(recorded) == 1 else ""
+    return int(text) if text.isdecimal() else None
 
 
 def describe_code(code: str, num_layers: int | None = None) -> str:
@@ -180,19 +213,29 @@ def _by_seed(results: Sequence[RunResult], split: str) -> dict[int, float]:
     return {seed: f1 for seed, f1 in sorted(scored.items()) if f1 is not None}
 
 
-def _gains(chosen: Row, rows: Sequence[Row], baselines: Sequence[Row]) -> tuple[Gain, ...]:
+def _gains(
+    chosen: Row, rows: Sequence[Row], baselines: Sequence[Row], counts_of: CountsOf | None
+) -> tuple[Gain, ...]:
     """Against all causal, all open, and each baseline, leaving the chosen one itself out."""
     ends = [row for row in rows if is_fully_causal(row.name) or is_fully_open(row.name)]
-    gains: list[Gain] = []
-    for other in [*ends, *baselines]:
-        if other.name == chosen.name:
-            continue
-        for split in ("test", "validation"):
-            found = compare(_by_seed(chosen.results, split), _by_seed(other.results, split))
-            if found is not None:
-                gains.append(Gain(other.name, split, found))
-                break
-    return tuple(gains)
+    others = [row for row in [*ends, *baselines] if row.name != chosen.name]
+    found = [gain for other in others if (gain := _gain(chosen, other, counts_of)) is not None]
+    adjusted = holm_where_known([gain.comparison.p_value for gain in found])
+    return tuple(replace(gain, p_holm=p_holm) for gain, p_holm in zip(found, adjusted, strict=True))
+
+
+def _gain(chosen: Row, other: Row, counts_of: CountsOf | None) -> Gain | None:
+    """On test where both were scored there, else on validation; None without a shared seed."""
+    for split in ("test", "validation"):
+        found = compare(_by_seed(chosen.results, split), _by_seed(other.results, split))
+        if found is not None:
+            over_sentences = None
+            if counts_of is not None:
+                over_sentences = compare_over_sentences(
+                    chosen.results, other.results, split, counts_of
+                )
+            return Gain(other.name, split, found, over_sentences)
+    return None
 
 
 def _caveats(group: Group, rows: Sequence[Row]) -> list[str]:

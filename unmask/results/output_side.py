@@ -50,11 +50,15 @@ def output_side_pairs(codes: Iterable[str]) -> list[tuple[str, str]]:
     [('010', '011')]
     """
     codes = in_gray_order(code for code in set(codes) if is_bit_code(code))
+    by_start: dict[tuple[int, str], list[str]] = {}  # not all with all: a search leaves thousands
+    for code in codes:
+        for end in range(1, len(code)):
+            by_start.setdefault((len(code), code[:end]), []).append(code)
     return [
         (shorter, longer)
         for shorter in codes
-        for longer in codes
-        if len(shorter) == len(longer) and _opens_more_near_output(shorter, longer)
+        for longer in by_start.get((len(shorter), _up_to_last_one(shorter)), ())
+        if longer != shorter
     ]
 
 
@@ -114,9 +118,8 @@ def pair_tests(scores: SeedScores) -> list[PairTest]:
     return [PairTest(*row, p_holm) for row, p_holm in zip(found, corrected, strict=True)]
 
 
-def _opens_more_near_output(shorter: str, longer: str) -> bool:
-    end = shorter.rfind("1") + 1
-    return end > 0 and longer[:end] == shorter[:end] and "1" in longer[end:]
+def _up_to_last_one(code: str) -> str:
+    return code[: code.rfind("1") + 1]
 
 
 def _p_less(lower: list[float], higher: list[float]) -> float | None:

@@ -1,20 +1,16 @@
 """Figures from results: F1 over configurations in Gray order, and learning curves.
 
-matplotlib's object-oriented interface only, so drawing leaves no global state behind. `to_svg`
-gives SVG to place inside a page: colours and fonts become CSS variables of that page, which is
-how one figure serves light and dark. The one thing that is easy to get wrong: two SVGs in one
-page share one name space of ids, so each needs its own prefix.
+The one thing that is easy to get wrong: lines between configurations that were not run, or that
+are of different lengths, would show a trend that nobody measured.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from unmask.results.figures import COLORS, add_legend, literal, new_figure
 from unmask.results.groups import in_gray_order, is_bit_code
 from unmask.results.run import RunResult
 from unmask.results.statistics import Summary, f1_of, seed_scores, summarize
@@ -23,20 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {
-    "ink": "#1d2530",
-    "muted": "#66717e",
-    "grid": "#dde2e7",
-    "surface": "#fdfdfe",
-    "series-1": "#1f6fb8",
-    "series-2": "#c2570c",
-    "series-3": "#2e7d4f",
-    "series-4": "#7a4fa3",
-    "ceiling": "#a8324a",
-}
-"""CSS variable (without dashes in front) -> colour in files and on a light page."""
-
 SPLIT_COLORS = {"validation": COLORS["series-1"], "test": COLORS["series-2"]}
+_MAX_NAMED = 64
+"""Configurations that still have their names under the axis."""
 _BASELINE_DASHES = ("--", ":", "-.")
 
 
@@ -58,7 +43,7 @@ def configuration_figure(
         chosen: the configuration to mark with a ring.
         size: width and height in inches.
     """
-    figure, axes = _new_figure(size)
+    figure, axes = new_figure(size)
     summaries = {split: _summaries(results, split) for split in SPLIT_COLORS}
     codes = in_gray_order({code for found in summaries.values() for code in found})
     for split, found in summaries.items():
@@ -68,13 +53,9 @@ def configuration_figure(
         _draw_baseline(axes, name, runs, splits, _BASELINE_DASHES[number % len(_BASELINE_DASHES)])
     if ceiling is not None:
         _draw_ceiling(axes, ceiling, ceiling_caption)
-    axes.set_xticks(range(len(codes)), codes, rotation=90 if len(codes) > 8 else 0)
-    for tick in axes.get_xticklabels():
-        tick.set_fontfamily("monospace")
-    axes.set_xlim(-0.6, max(len(codes), 1) - 0.4)
-    axes.set_xlabel("open groups, input side left (Gray order)")
+    _name_configurations(axes, codes)
     axes.set_ylabel("micro F1, strict")
-    _legend(axes, size)
+    add_legend(axes, size)
     return figure
 
 
@@ -89,7 +70,7 @@ def curve_figure(
     Curves of more than `max_points` steps are drawn as means of as many equal stretches. Steps
     where a value is not finite (a diverged run) are left out of the mean.
     """
-    figure, axes = _new_figure(size)
+    figure, axes = new_figure(size)
     colors = [color for name, color in COLORS.items() if name.startswith("series")]
     lowest = math.inf
     for number, (name, of_seeds) in enumerate(curves.items()):
@@ -102,66 +83,13 @@ def curve_figure(
             color=colors[number % len(colors)],
             ls=dashes,
             lw=1.6,
-            label=_literal(name),
+            label=literal(name),
         )
     _use_log_scale(axes, lowest)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(ylabel)
-    _legend(axes, size)
+    add_legend(axes, size)
     return figure
-
-
-def to_svg(figure: Figure, id_prefix: str, label: str) -> str:
-    """An `<svg>` element for use inside HTML, with real text and no outside references.
-
-    Args:
-        figure: any figure drawn with the colours of this module.
-        id_prefix: unique among the figures of a page.
-        label: what the figure shows, for those who do not see it.
-    """
-    import matplotlib as mpl
-
-    stream = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": id_prefix}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :].strip()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # A style element would reach out of the figure into the page.
-    text = re.sub(r"<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{id_prefix}-', text)
-    text = re.sub(r'xlink:href="#', f'href="#{id_prefix}-', text)
-    text = text.replace("url(#", f"url(#{id_prefix}-").replace("xlink:href=", "href=")
-    for name, color in COLORS.items():
-        text = text.replace(color, f"var(--{name})")
-    text = re.sub(r"'DejaVu Sans Mono'[^;\"]*", "var(--mono)", text)
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
-    box = re.search(r'viewBox="[^"]*"', text)
-    assert box is not None, "matplotlib writes a viewBox"
-    head = f'<svg {box.group()} role="img" aria-label="{_attribute(label)}">'
-    return re.sub(r"<svg[^>]*>", lambda _: head, text, count=1)
-
-
-def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 200) -> None:
-    """Write the figure on a light background."""
-    figure.savefig(path, format="png", dpi=dpi, facecolor=COLORS["surface"])
-
-
-def _new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(COLORS["muted"])
-    axes.grid(axis="y", color=COLORS["grid"], lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=COLORS["muted"], labelcolor=COLORS["ink"], labelsize=9)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set(color=COLORS["ink"], fontsize=9.5)
-    return figure, axes
 
 
 def _use_log_scale(axes: Axes, lowest: float) -> None:
@@ -176,22 +104,16 @@ def _use_log_scale(axes: Axes, lowest: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _legend(axes: Axes, size: tuple[float, float]) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if not handles:
+def _name_configurations(axes: Axes, codes: list[str]) -> None:
+    axes.set_xlim(-0.6, max(len(codes), 1) - 0.4)
+    if len(codes) > _MAX_NAMED:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{len(codes)} configurations in Gray order")
         return
-    # As many entries in a row as fit: about 13 letters to the inch, and 8 for the line sample.
-    width = max(len(label) for label in labels) + 8
-    columns = max(1, min(len(labels), int(size[0] * 13 / width)))
-    legend = axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.01),
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        labelcolor=COLORS["ink"],
-    )
-    legend.set_in_layout(True)
+    axes.set_xticks(range(len(codes)), codes, rotation=90 if len(codes) > 8 else 0)
+    for tick in axes.get_xticklabels():
+        tick.set_fontfamily("monospace")
+    axes.set_xlabel("open groups, input side left (Gray order)")
 
 
 def _draw_split(
@@ -203,7 +125,7 @@ def _draw_split(
         stretch = [codes[x] for x in xs]
         means = [found[code].mean for code in stretch]
         spreads = [found[code].sd or 0.0 for code in stretch]
-        marker = "o" if split == "validation" else "s"
+        marker = ("o" if split == "validation" else "s") if len(xs) <= _MAX_NAMED else None
         axes.plot(xs, means, color=color, marker=marker, ms=4, lw=1.7, label=label)
         label = None
         if len(xs) == 1:
@@ -221,7 +143,7 @@ def _draw_split(
 def _draw_ceiling(axes: Axes, ceiling: float, caption: str) -> None:
     axes.axhline(ceiling, color=COLORS["ceiling"], lw=1.2, ls=(0, (6, 3)))
     axes.annotate(
-        f"{_literal(caption)}: {ceiling:.3f}",
+        f"{literal(caption)}: {ceiling:.3f}",
         (0.01, ceiling),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
@@ -255,7 +177,7 @@ def _draw_baseline(
         if of_split:
             axes.axhline(summarize(of_split).mean, color=SPLIT_COLORS[split], ls=dashes, lw=1.3)
     # The colour says which split, so the legend names each baseline once, without colour.
-    axes.plot([], [], color=COLORS["muted"], ls=dashes, lw=1.3, label=_literal(name))
+    axes.plot([], [], color=COLORS["muted"], ls=dashes, lw=1.3, label=literal(name))
 
 
 def _summaries(results: Sequence[RunResult], split: str) -> dict[str, Summary]:
@@ -283,14 +205,3 @@ def _thinned(values: list[float], max_points: int) -> tuple[list[float], list[fl
             steps.append(start + (min(length, len(values) - start) + 1) / 2)
             means.append(sum(stretch) / len(stretch))
     return steps, means
-
-
-def _literal(text: str) -> str:
-    """Text without matplotlib's formulas."""
-    return text.replace("$", r"\$")
-
-
-def _attribute(text: str) -> str:
-    from html import escape
-
-    return escape(text, quote=True)

@@ -10,69 +10,80 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from unmask.results.about import About
 from unmask.results.findings import Findings, find
 from unmask.results.groups import group_results
+from unmask.results.kept import Kept
+from unmask.results.kept_mistakes import find_kept_mistakes
+from unmask.results.mistake_tables import kinds_table
 from unmask.results.run import RunResult
+from unmask.results.statistics_tables import layers_table
 from unmask.results.table_layouts import escape_markdown, table_to_markdown
-from unmask.results.tables import configurations_table, main_table
+from unmask.results.tables import configurations_table, labels_compared_table, main_table
 from unmask.results.wording import (
     answer,
     gain_in_words,
     gains_footnote,
+    layers_in_words,
     scoring_in_words,
     statistics_in_words,
 )
+
+_MAX_ROWS = 64
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 
+def find_all(results: Iterable[RunResult], kept: Kept | None = None) -> list[Findings]:
+    """Findings of every task, backbone and recipe that there are results of."""
+    return [find(group, kept and kept.counts) for group in group_results(results)]
+
+
 def render_report(
-    results: Iterable[RunResult],
+    sections: Sequence[Findings],
     title: str = "Which layers should look right",
-    notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
-    ceiling: float | Mapping[str, float] | None = None,
-    ceiling_caption: str = "best F1 a causal labeler can reach",
+    about: Mapping[tuple[str, str], About] | None = None,
+    kept: Kept | None = None,
 ) -> str:
     """One self-contained HTML page: no scripts, no fonts or files from anywhere else.
 
     Args:
-        results: any results, of any number of tasks and backbones.
+        sections: what `find_all` gave.
         title: the heading of the page.
-        notes: sentences shown under the heading (what the reader of the corpus changed).
         warnings: what was odd about the ledger (`Ledger.warnings()`).
-        ceiling: an F1 to draw as a line, for all tasks or by task.
-        ceiling_caption: what that line is.
+        about: what is known of a corpus, by (task, data fingerprint).
+        kept: where predictions and counts per sentence are, for tests and mistakes.
     """
     from unmask.results.report_html import Page, render_page
 
-    sections = [find(group) for group in group_results(results)]
-    if isinstance(ceiling, int | float):
-        ceiling = {findings.group.task: float(ceiling) for findings in sections}
-    return render_page(Page(title, notes, warnings, ceiling, ceiling_caption), sections)
+    return render_page(Page(title, warnings, about or {}, kept), sections)
 
 
 def render_markdown(
-    results: Iterable[RunResult], title: str = "Which layers should look right"
+    sections: Sequence[Findings],
+    title: str = "Which layers should look right",
+    kept: Kept | None = None,
 ) -> str:
     """The answer and the tables of scores, for a README or a pull request."""
-    sections = [find(group) for group in group_results(results)]
-    parts = [f"# {escape_markdown(title)}", *(_markdown_section(findings) for findings in sections)]
+    parts = [
+        f"# {escape_markdown(title)}",
+        *(_markdown_section(findings, kept) for findings in sections),
+    ]
     if not sections:
         parts.append("There are no results yet.")
     return "\n\n".join(parts) + "\n"
 
 
-def render_table(results: Iterable[RunResult]) -> RichTable:
+def render_table(sections: Sequence[Findings]) -> RichTable:
     """Every configuration of every task and backbone, for printing with rich."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
     shown = RichTable(title="micro F1, strict IOB2, mean ± sd over seeds")
     is_first = True
-    for group in group_results(results):
-        findings = find(group)
+    for findings in sections:
         table = configurations_table(findings)
         if is_first:
             for number, column in enumerate(("task, backbone", *table.columns)):
@@ -80,14 +91,14 @@ def render_table(results: Iterable[RunResult]) -> RichTable:
         shown.add_section()
         for number, row in enumerate(table.rows):
             is_chosen = number in table.marked
-            name = group.title if number == 0 else ""
+            name = findings.group.title if number == 0 else ""
             cells = (name, row[0] + (" (chosen)" if is_chosen else ""), *row[1:])
             shown.add_row(*map(Text, cells), style="bold" if is_chosen else None)
         is_first = False
     return shown
 
 
-def _markdown_section(findings: Findings) -> str:
+def _markdown_section(findings: Findings, kept: Kept | None) -> str:
     parts = [
         f"## {escape_markdown(findings.group.title)}",
         escape_markdown(answer(findings)),
@@ -99,8 +110,14 @@ def _markdown_section(findings: Findings) -> str:
         parts.append("\n".join(f"- **Note:** {escape_markdown(one)}" for one in findings.caveats))
     parts += [
         table_to_markdown(main_table(findings)),
-        table_to_markdown(configurations_table(findings)),
+        table_to_markdown(configurations_table(findings, _MAX_ROWS)),
     ]
+    if layers := layers_table(findings):
+        parts += [table_to_markdown(layers), escape_markdown(layers_in_words(findings))]
+    if labels := labels_compared_table(findings):
+        parts.append(table_to_markdown(labels))
+    if mistakes := find_kept_mistakes(findings, kept):
+        parts.append(table_to_markdown(kinds_table(mistakes)))
     if sentences := statistics_in_words(findings):
         parts.append("\n".join(f"- {one}" for one in sentences))
     parts.append(scoring_in_words(findings.group.every_result))

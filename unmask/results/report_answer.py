@@ -11,8 +11,8 @@ from html import escape
 from unmask.results.findings import Findings, Gain
 from unmask.results.groups import is_bit_code, is_fully_causal, is_fully_open
 from unmask.results.table_layouts import cell_to_html
-from unmask.results.tables import NOT_MEASURED, format_p, format_summary
-from unmask.results.wording import answer, gains_footnote, name_against, verdict
+from unmask.results.tables import NOT_MEASURED, format_summary
+from unmask.results.wording import answer, gain_details, gains_footnote, name_against
 
 _MANY_BITS = 8
 """Longer codes are set smaller."""
@@ -99,22 +99,10 @@ def _gains(gains: Sequence[Gain]) -> str:
         items.append(
             f'<li><span class="number">{found.difference:+.3f}</span>'
             f'<span class="what">F1 over <b>{escape(name_against(gain))}</b> on {gain.split}'
-            f'<span class="detail">{escape(_detail(gain))}</span></span>'
+            f'<span class="detail">{escape(gain_details(gain))}</span></span>'
             f'<span class="track" aria-hidden="true">{bar}</span></li>'
         )
     return f'<ul class="gains">{"".join(items)}</ul>'
-
-
-def _detail(gain: Gain) -> str:
-    found = gain.comparison
-    seeds = f"{found.num_seeds} shared seed{'s' if found.num_seeds > 1 else ''}"
-    if found.interval is None:
-        return f"{seeds}: {verdict(gain)}"
-    low, high = found.interval
-    return (
-        f"95% interval {low:+.3f} to {high:+.3f}, {format_p(found.p_value)}, {seeds}: "
-        f"{verdict(gain)}"
-    )
 
 
 def _gain_cell(

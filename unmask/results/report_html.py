@@ -6,15 +6,22 @@ of the calls in `_section`: the answer first, then what supports it, then how it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from unmask.results.about import About
+from unmask.results.effect_plots import layer_figure
 from unmask.results.findings import Findings
 from unmask.results.groups import is_fully_causal, is_fully_open
-from unmask.results.plots import configuration_figure, curve_figure, to_svg
+from unmask.results.kept import Kept
+from unmask.results.kept_mistakes import find_kept_mistakes
+from unmask.results.plots import configuration_figure, curve_figure
 from unmask.results.report_answer import answer_html, overview_html
+from unmask.results.report_mistakes import mistakes_html
+from unmask.results.report_parts import figure_html, folded, listed, warned
+from unmask.results.statistics_tables import LAYERS_CAPTION, layers_table, pairs_table
 from unmask.results.table_layouts import table_to_html
 from unmask.results.tables import (
     NOT_MEASURED,
@@ -22,38 +29,45 @@ from unmask.results.tables import (
     cost_in_words,
     costs_table,
     environment_table,
+    labels_compared_table,
     labels_table,
     main_table,
     recipe_table,
     runs_table,
+    settings_table,
 )
-from unmask.results.wording import scoring_in_words, statistics_in_words
+from unmask.results.wording import layers_in_words, scoring_in_words, statistics_in_words
 
 _STYLE = Path(__file__).parent.parent / "assets" / "report.css"
-_WIDE, _NARROW = (9.2, 4.0), (4.0, 4.3)
+_MAX_ROWS, _MAX_RUNS = 64, 200
+"""Longer tables make a page slow to open; the CSV files have everything."""
 
 
 @dataclass(frozen=True)
 class Page:
     """What a page holds besides the findings of its sections.
 
-    `ceilings` maps a task to an F1 that is drawn as a line described by `ceiling_caption`.
+    `about` maps (task, data fingerprint) to what the sweep knows of the corpus; `kept` finds
+    predictions.
     """
 
     title: str
-    notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
-    ceilings: Mapping[str, float] | None = None
-    ceiling_caption: str = ""
+    about: Mapping[tuple[str, str], About] = field(default_factory=dict)
+    kept: Kept | None = None
+
+    def about_group(self, findings: Findings) -> About:
+        """What is known of the corpus of a section."""
+        key = (findings.group.task, findings.group.data_fingerprint)
+        return self.about.get(key, About())
 
 
 def render_page(page: Page, sections: Sequence[Findings]) -> str:
     """The whole document."""
     body = [
         f"<header><h1>{escape(page.title)}</h1>",
-        *(f'<p class="lede">{escape(note)}</p>' for note in page.notes),
         "</header>",
-        _warnings("About the file of results", page.warnings),
+        warned("About the file of results", page.warnings),
     ]
     if not sections:
         body.append("<p>There are no results yet.</p>")
@@ -77,52 +91,71 @@ def render_page(page: Page, sections: Sequence[Findings]) -> str:
 
 
 def _section(page: Page, findings: Findings, number: int) -> str:
-    group = findings.group
-    labels = labels_table(findings.chosen) if findings.chosen else None
-    cost = cost_in_words(findings.chosen) if findings.chosen else "Cost"
-    environment = environment_table(group.every_result)
     parts = [
-        f'<section id="section-{number}"><h2>{escape(group.title)}</h2>',
+        f'<section id="section-{number}"><h2>{escape(findings.group.title)}</h2>',
         answer_html(findings),
-        _warnings("Before you believe it", findings.caveats),
-        _configuration_plot(page, findings, number),
+        warned("Before you believe it", findings.caveats),
+        _configuration_plot(page.about_group(findings), findings, number),
         f'<h3>Scores</h3><div class="pair"><div>{table_to_html(main_table(findings))}',
-        f"{_list(statistics_in_words(findings))}</div>",
-        f"{table_to_html(configurations_table(findings))}</div>",
-        f"<h3>Labels</h3>{table_to_html(labels)}" if labels else "",
+        f"{listed(statistics_in_words(findings))}</div>",
+        f"{table_to_html(configurations_table(findings, _MAX_ROWS))}</div>",
+        _pairs(findings),
+        _layers(findings, number),
+        _labels(findings),
+        mistakes_html(find_kept_mistakes(findings, page.kept), number),
         _curves(findings, number),
-        "<h3>How it was scored</h3>",
-        f"<p>{escape(scoring_in_words(group.every_result))}</p>",
-        "<h3>How it was made</h3>",
-        _folded(cost, table_to_html(costs_table(findings))),
-        _folded("Training recipe", table_to_html(recipe_table(findings), wordy=True)),
-        _folded("Environment", table_to_html(environment, wordy=True)) if environment else "",
-        _folded("Every run", table_to_html(runs_table(findings))),
+        _how_it_was_made(page.about_group(findings), findings),
         "</section>",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _configuration_plot(page: Page, findings: Findings, number: int) -> str:
+def _configuration_plot(about: About, findings: Findings, number: int) -> str:
     group = findings.group
-    ceiling = (page.ceilings or {}).get(group.task)
-    svgs = []
-    for name, size in (("wide", _WIDE), ("narrow", _NARROW)):
-        figure = configuration_figure(
+    return figure_html(
+        f"f{number}",
+        f"F1 of every configuration of {group.backbone} on {group.task}",
+        lambda size: configuration_figure(
             group.results,
             group.baselines,
-            ceiling=ceiling,
-            ceiling_caption=page.ceiling_caption,
+            ceiling=about.ceiling,
+            ceiling_caption=about.ceiling_caption,
             chosen=findings.chosen.name if findings.chosen else None,
             size=size,
-        )
-        label = f"F1 of every configuration of {group.backbone} on {group.task}"
-        svgs.append(f'<div class="{name}">{to_svg(figure, f"f{number}{name}", label)}</div>')
-    caption = (
+        ),
+        ((9.2, 4.0), (4.0, 4.3)),
         "Mean F1 over seeds, configurations in Gray order; bands are one standard deviation, "
-        "horizontal lines are baselines in the colour of their split."
+        "horizontal lines are baselines in the colour of their split.",
     )
-    return f"<figure>{''.join(svgs)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _pairs(findings: Findings) -> str:
+    table = pairs_table(findings)
+    return folded("Pair by pair", table_to_html(table)) if table else ""
+
+
+def _layers(findings: Findings, number: int) -> str:
+    """What each group of layers does."""
+    table = layers_table(findings)
+    if table is None:
+        return ""
+    figure = figure_html(
+        f"l{number}",
+        LAYERS_CAPTION,
+        lambda size: layer_figure(findings.layer_effects, size),
+        ((9.2, 3.3), (4.0, 3.6)),
+        f"{LAYERS_CAPTION}. {layers_in_words(findings)}",
+    )
+    return f"<h3>Layer by layer</h3>{figure}{folded('The same in numbers', table_to_html(table))}"
+
+
+def _labels(findings: Findings) -> str:
+    compared = labels_compared_table(findings)
+    if findings.chosen is None or compared is None:
+        return ""
+    table = labels_table(findings.chosen)
+    more = folded(f"Precision and recall of {findings.chosen.name}", table_to_html(table))
+    return f"<h3>Labels</h3>{table_to_html(compared)}{more}" if table else ""
 
 
 def _curves(findings: Findings, number: int) -> str:
@@ -142,24 +175,30 @@ def _curves(findings: Findings, number: int) -> str:
     curves = {name: of_seeds for name, of_seeds in curves.items() if of_seeds}
     if not curves:
         return f"<h3>Learning curves</h3><p>Training loss: {NOT_MEASURED}.</p>"
-    svgs = []
-    for name, size in (("wide", (9.2, 3.1)), ("narrow", (4.0, 3.2))):
-        svg = to_svg(curve_figure(curves, size=size), f"c{number}{name}", "Training loss by step")
-        svgs.append(f'<div class="{name}">{svg}</div>')
-    caption = "Training loss by optimizer step, mean over seeds; long runs in equal stretches."
-    figure = f"<figure>{''.join(svgs)}<figcaption>{caption}</figcaption></figure>"
+    figure = figure_html(
+        f"c{number}",
+        "Training loss by step",
+        lambda size: curve_figure(curves, size=size),
+        ((9.2, 3.1), (4.0, 3.2)),
+        "Training loss by optimizer step, mean over seeds; long runs in equal stretches.",
+    )
     return f"<h3>Learning curves</h3>{figure}"
 
 
-def _warnings(title: str, warnings: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in warnings)
-    return f'<aside class="warnings"><b>{title}</b><ul>{items}</ul></aside>' if items else ""
-
-
-def _list(sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{content}</details>"
+def _how_it_was_made(about: About, findings: Findings) -> str:
+    results = findings.group.every_result
+    environment, settings = environment_table(results), settings_table(about)
+    runs = runs_table(findings, _MAX_RUNS)
+    cost = cost_in_words(findings.chosen) if findings.chosen else "Cost"
+    parts = [
+        "<h3>How it was scored</h3>",
+        f"<p>{escape(scoring_in_words(results))}</p>",
+        "<h3>How it was made</h3>",
+        listed(about.notes),
+        folded(cost, table_to_html(costs_table(findings, _MAX_ROWS))),
+        folded("Training recipe", table_to_html(recipe_table(findings), wordy=True)),
+        folded("Settings", table_to_html(settings, wordy=True)) if settings else "",
+        folded("Environment", table_to_html(environment, wordy=True)) if environment else "",
+        folded("Every run", table_to_html(runs)),
+    ]
+    return "\n".join(part for part in parts if part)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from unmask.recipe import Recipe
@@ -32,7 +33,7 @@ class Run:
     recipe: Recipe
     data_fingerprint: str
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hex digits: SHA-256 of the fields as canonical JSON."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))

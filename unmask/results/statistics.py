@@ -168,81 +168,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def bootstrap_over_seeds(
-    values: Sequence[float], level: float = 0.95, num_resamples: int = 9999
-) -> tuple[float, float] | None:
-    """Percentile interval of the mean, drawing seeds anew; None where nothing varies.
-
-    With the usual five seeds it is narrower than it should be: `compare` is the sounder choice.
-    """
-    from scipy.stats import bootstrap
-
-    if len(values) < 2 or _is_constant(values):
-        return None
-    found = bootstrap(
-        (list(values),),
-        _mean,
-        confidence_level=level,
-        n_resamples=num_resamples,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
-def bootstrap_over_sentences(
-    first: Sequence[tuple[int, int, int]],
-    second: Sequence[tuple[int, int, int]],
-    level: float = 0.95,
-    num_resamples: int = 2000,
-) -> tuple[float, float, float]:
-    """F1 of first minus F1 of second on the same sentences: (difference, low, high).
-
-    Both sides are `unmask.analysis.scoring.sentence_counts`. Sentences are drawn anew in pairs
-    (percentile interval), which says how far the result depends on the sentences of the split;
-    it says nothing about seeds.
-
-    Raises:
-        ValueError: when the sides have different lengths or fewer than two sentences.
-    """
-    from scipy.stats import bootstrap
-
-    if len(first) != len(second) or len(first) < 2:
-        raise ValueError(
-            f"cannot compare {len(first)} sentences with {len(second)}; give counts for the same "
-            "two or more sentences on both sides"
-        )
-    columns = [*zip(*first, strict=True), *zip(*second, strict=True)]
-    found: Any = bootstrap(
-        columns,
-        _f1_difference,
-        confidence_level=level,
-        n_resamples=num_resamples,
-        method="percentile",
-        paired=True,
-        vectorized=True,
-        batch=50,  # all resamples at once would need gigabytes
-        rng=0,
-    ).confidence_interval
-    return float(_f1_difference(*columns)), float(found.low), float(found.high)
-
-
-def _f1_difference(*columns: Any, axis: int = -1) -> Any:
-    import numpy as np
-
-    sums = [np.sum(column, axis=axis) for column in columns]
-    return _micro_f1(*sums[:3]) - _micro_f1(*sums[3:])
-
-
-def _micro_f1(num_correct: Any, num_predicted: Any, num_gold: Any) -> Any:
-    import numpy as np
-
-    # No span on either side makes 0, as in scoring; the numerator is 0 then.
-    return 2 * num_correct / np.maximum(num_predicted + num_gold, 1)
-
-
-def _mean(values: Any, axis: int = -1) -> Any:
-    return values.mean(axis=axis)
+def holm_where_known(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction of those p-values that there are; None stays None."""
+    known = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(known) for p in p_values]
 
 
 def _is_constant(values: Sequence[float]) -> bool:

@@ -13,7 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from unmask.recipe import PAPER, Recipe
+from unmask.results.about import About
 from unmask.results.findings import Findings, Row
+from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.run import RunResult
 from unmask.results.statistics import Summary, f1_of, summarize
 
@@ -54,11 +56,17 @@ def main_table(findings: Findings) -> Table:
     )
 
 
-def configurations_table(findings: Findings) -> Table:
-    """Every configuration in Gray order, then the baselines."""
-    return _score_table(
-        "Every configuration in Gray order", [*findings.rows, *findings.baselines], findings.chosen
-    )
+def configurations_table(findings: Findings, max_rows: int | None = None) -> Table:
+    """Every configuration in Gray order, then the baselines.
+
+    Of more than `max_rows` configurations, as a search leaves them, the best on validation.
+    """
+    rows, caption = list(findings.rows), "Every configuration in Gray order"
+    if max_rows is not None and len(rows) > max_rows:
+        caption = f"The best {max_rows} of {len(rows)} configurations on validation"
+        rows.sort(key=lambda row: -(row.validation.mean if row.validation else -math.inf))
+        del rows[max_rows:]
+    return _score_table(caption, [*rows, *findings.baselines], findings.chosen)
 
 
 def labels_table(row: Row) -> Table | None:
@@ -86,9 +94,50 @@ def labels_table(row: Row) -> Table | None:
     return Table(caption, columns, rows)
 
 
-def costs_table(findings: Findings) -> Table:
+def labels_compared_table(findings: Findings) -> Table | None:
+    """F1 per label: the chosen configuration beside both ends and the baselines, on one split."""
+    if findings.chosen is None:
+        return None
+    split = "test" if findings.chosen.test else "validation"
+    ends = [row for row in findings.rows if is_fully_causal(row.name) or is_fully_open(row.name)]
+    others = [row for row in [*ends, *findings.baselines] if row is not findings.chosen]
+    columns = [findings.chosen, *others]
+    by_row = [_label_scores(row, split) for row in columns]
+    labels = sorted({label for scores in by_row for label in scores})
+    if not labels:
+        return None
+    rows = [
+        (
+            label,
+            format_mean(by_row[0].get(label, []), "support", digits=0),
+            *(format_mean(scores.get(label, []), "f1") for scores in by_row),
+        )
+        for label in labels
+    ]
+    caption = f"F1 per label on {split}, mean over seeds"
+    return Table(caption, ("label", "gold spans", *(row.name for row in columns)), rows)
+
+
+def _label_scores(row: Row, split: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for result in row.results:
+        if f1_of(result, split) is not None:
+            for label, scores in result.scores[split].get("per_label", {}).items():
+                found.setdefault(label, []).append(scores)
+    return found
+
+
+def settings_table(about: About) -> Table | None:
+    """What the sweep was asked for when it was last called; None when that was not kept."""
+    if not about.settings:
+        return None
+    caption = "What the sweep was asked for, when it was last called"
+    return Table(caption, ("setting", "value"), list(about.settings.items()))
+
+
+def costs_table(findings: Findings, max_rows: int | None = None) -> Table:
     """Mean time, speed and memory of a run, and whatever else was timed."""
-    rows = [*findings.rows, *findings.baselines]
+    rows = [*findings.rows, *findings.baselines][:max_rows]
     extra = {name for row in rows for one in row.results for name in one.timings}
     names = [*_COST_COLUMNS, *sorted(extra - set(_COST_COLUMNS))]
     return Table(
@@ -122,7 +171,7 @@ def recipe_table(findings: Findings) -> Table:
     for number, constant in enumerate(fields(Recipe)):
         of_paper = getattr(PAPER, constant.name)
         values = [getattr(recipe, constant.name) for recipe in names]
-        rows.append((constant.name, *map(_plain, values), _plain(of_paper)))
+        rows.append((constant.name, *map(plain, values), plain(of_paper)))
         if any(value != of_paper for value in values):
             marked.add(number)
     caption = "Every constant of training; marked where one differs from the paper's"
@@ -143,8 +192,8 @@ def environment_table(results: Iterable[RunResult]) -> Table | None:
     return Table("Where the runs were made", ("what", "value"), rows)
 
 
-def runs_table(findings: Findings) -> Table:
-    """Every single run with its id."""
+def runs_table(findings: Findings, max_rows: int | None = None) -> Table:
+    """Every single run with its id, or the first so many."""
     rows = [
         (
             result.run.id,
@@ -158,7 +207,11 @@ def runs_table(findings: Findings) -> Table:
         for result in row.results
     ]
     columns = ("run", "configuration", "seed", "validation F1", "test F1", "status")
-    return Table("Every run", columns, rows)
+    shown = rows[:max_rows]
+    caption = "Every run"
+    if len(shown) < len(rows):
+        caption = f"The first {len(shown)} of {len(rows)} runs; runs.csv has them all"
+    return Table(caption, columns, shown)
 
 
 def format_f1(value: float | None) -> str:
@@ -227,12 +280,13 @@ def _format_cost(results: Sequence[RunResult], name: str) -> str:
     return f"{mean:,.0f}".replace(",", "\u202f") if mean >= 100 else f"{mean:.3g}"
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting as a person writes it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _values_with_counts(counts: dict[str, int]) -> str:

@@ -29,14 +29,29 @@ def answer(findings: Findings) -> str:
 
 
 def gain_in_words(gain: Gain) -> str:
-    """One gain with its interval, and what may be concluded from it."""
+    """One gain with its intervals, and what may be concluded from it."""
+    number = f"{gain.comparison.difference:+.3f} F1 over {name_against(gain)} on {gain.split}"
+    return f"{number}. {gain_details(gain)}"
+
+
+def gain_details(gain: Gain) -> str:
+    """What the gain rests on: over seeds, and over sentences where counts were kept."""
     found = gain.comparison
-    seeds = f"{found.num_seeds} shared seeds" if found.num_seeds > 1 else "1 shared seed"
-    text = f"{found.difference:+.3f} F1 over {name_against(gain)} on {gain.split} ({seeds}"
-    if found.interval is not None:
-        low, high = found.interval
-        text += f", 95% interval {low:+.3f} to {high:+.3f}, {format_p(found.p_value)}"
-    return f"{text}): {verdict(gain)}"
+    seeds = f"Over {found.num_seeds} shared seed{'s' if found.num_seeds > 1 else ''}"
+    if found.interval is None:
+        text = f"{seeds}: {verdict(gain)}."
+    else:
+        holm = "" if gain.p_holm is None else f" (Holm {format_p(gain.p_holm)})"
+        text = (
+            f"{seeds}: 95% interval {_interval(found.interval)}, {format_p(found.p_value)}{holm}, "
+            f"{verdict(gain)}."
+        )
+    if (sentences := gain.over_sentences) is None:
+        return text
+    return (
+        f"{text} Over {sentences.num_sentences} sentences: 95% interval "
+        f"{_interval(sentences.interval)}, {format_p(sentences.p_value)}."
+    )
 
 
 def name_against(gain: Gain) -> str:
@@ -63,9 +78,14 @@ def verdict(gain: Gain) -> str:
 def gains_footnote(gains: Sequence[Gain]) -> str:
     """How the intervals were had, and the bias of gains on validation."""
     text = (
-        "Differences are paired over seeds; intervals and two-sided p-values are those of the "
-        "paired t test."
+        "Over seeds: would training anew say the same? Paired t test, two-sided, with Holm's "
+        "correction over the comparisons shown."
     )
+    if any(gain.over_sentences for gain in gains):
+        text += (
+            " Over sentences: would other sentences say the same of these runs? Bootstrap interval "
+            "and approximate randomization."
+        )
     if any(gain.split == "validation" for gain in gains):
         text += (
             " Gains on validation flatter the chosen configuration a little, because it was "
@@ -112,6 +132,26 @@ def statistics_in_words(findings: Findings) -> list[str]:
             f"The same with seeds as the observations: {_output_side(findings.seed_test)}."
         )
     return sentences
+
+
+def layers_in_words(findings: Findings) -> str:
+    """Which group of layers matters most, on average over the others."""
+    known = [one for one in findings.layer_effects if one.average is not None]
+    if not known:
+        return "Too few configurations were run for averages over the other groups."
+    best = max(known, key=lambda one: one.average.difference if one.average else 0.0)
+    assert best.average is not None, "known effects only"
+    where = f"group {best.number}" + (f" (layers {best.name})" if best.layers else "")
+    surely = [one for one in known if one.p_holm is not None and one.p_holm < 0.05]
+    sure = f"{len(surely)} of {len(known)} effects are beyond the noise of the seeds (Holm p < .05)"
+    return (
+        f"On average, opening {where} changes F1 most upwards: {best.average.difference:+.3f}. "
+        f"{sure}."
+    )
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:+.3f} to {ends[1]:+.3f}"
 
 
 def _output_side(test: OutputSideTest) -> str:

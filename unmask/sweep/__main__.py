@@ -190,7 +190,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
     from rich.console import Console
 
-    from unmask.results.report import render_table
+    from unmask.results.report import find_all, render_table
     from unmask.sweep.execute import execute, load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
     from unmask.sweep.workers import work_together
@@ -216,7 +216,7 @@ def run(arguments: argparse.Namespace) -> None:
             execute(replace(settings, workers=1), corpus, console)
     if not arguments.dry_run:
         ledger = open_ledger(sweeps[0])
-        Console().print(render_table(ledger.results()))
+        Console().print(render_table(find_all(ledger.results())))
         for path in write_outputs(ledger, sweeps[0].out):
             print(path)
 

@@ -8,18 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from unmask.analysis.scoring import sentence_counts
-from unmask.results.compare import (
-    Pair,
-    compare_counts,
-    compare_in_group,
-    corrected,
-    to_json,
-    to_text,
-)
-from unmask.results.counts import Counts, counts_path, read_counts
+from unmask.results.compare import Pair, compare_in_group, corrected, to_json, to_text
 from unmask.results.groups import group_results
+from unmask.results.kept import Kept
 from unmask.results.ledger import Ledger
-from unmask.results.run import Run
+from unmask.results.over_sentences import compare_counts
 
 
 def compare_configurations(
@@ -40,9 +33,6 @@ def compare_configurations(
     if not (folder / "ledger.jsonl").exists():
         raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
 
-    def counts_of(run: Run, split: str) -> Counts | None:
-        return read_counts(counts_path(folder / "runs" / run.id, split))
-
     groups = group_results(Ledger(folder / "ledger.jsonl").results())
     having = [group for group in groups if set(names) <= {*group.codes, *group.baselines}]
     if not having:
@@ -51,7 +41,9 @@ def compare_configurations(
             f"{folder / 'ledger.jsonl'} has no task and backbone with results of all of "
             f"{', '.join(names)}; it has {', '.join(known) or 'nothing'}"
         )
-    found = [(compare_in_group(group, names, split, counts_of), group) for group in having]
+    found = [
+        (compare_in_group(group, names, split, Kept(folder).counts), group) for group in having
+    ]
     if as_json:
         return json.dumps([to_json(pairs, group) for pairs, group in found], indent=2)
     return "\n\n".join(to_text(pairs, group) for pairs, group in found)

@@ -42,7 +42,7 @@ def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger
     for name in names:
         find_weights(name)  # a misspelt baseline is to be known before hours of training
     ledger = open_ledger(settings)
-    remember_corpus(corpus, settings.out)
+    remember_corpus(corpus, settings)
     for name in names:
         loaded = load_one(settings, name)
         for note in loaded.notes:

@@ -115,6 +115,6 @@ def _train_to(
         folders = [job.folder(run) for run in runs]
         fit(model, trainees, folders, checkpoint_seconds=job.settings.checkpoint_seconds)
         for run, trainee, result in zip(
-            runs, trainees, job.score(model, job.corpus.validation), strict=True
+            runs, trainees, job.score(model, "validation"), strict=True
         ):
             scores.append(run, step, 0.0 if trainee.progress.diverged else result["f1"])

@@ -39,7 +39,7 @@ def score_test(job: Job) -> None:
         with job.model(stack) as model:
             for index, run in enumerate(stack):
                 load_adapter(model, job.folder(run), index)
-            scored = job.score(model, job.corpus.test, job.counts_paths(stack, "test"))
+            scored = job.score(model, "test", keep_for=stack)
             for run, scores in zip(stack, scored, strict=True):
                 job.ledger.append_test(run.id, scores)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from unmask.analysis.scoring import score, sentence_counts
+from unmask.analysis.scoring import score
 from unmask.backbones import LoadedBackbone
-from unmask.data.sentence import Corpus, Sentence
+from unmask.data.sentence import Corpus
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification, configuration
-from unmask.results.counts import counts_path, write_counts
+from unmask.results.kept import keep_predictions
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run, RunResult
 from unmask.sweep.plan import SweepSettings
@@ -42,10 +42,6 @@ class Job:
         """Where a run keeps its checkpoint and, once finished, its adapter."""
         return self.settings.out / "runs" / run.id
 
-    def counts_paths(self, runs: Sequence[Run], split: str) -> list[Path]:
-        """Where the counts per sentence of each run are kept."""
-        return [counts_path(self.folder(run), split) for run in runs]
-
     def results(self) -> list[RunResult]:
         """What the ledger has of this job's runs."""
         ids = {run.id for run in self.runs}
@@ -70,18 +66,17 @@ class Job:
             model.release()
 
     def score(
-        self,
-        model: UnmaskedForTokenClassification,
-        sentences: Sequence[Sentence],
-        counts_paths: Sequence[Path] = (),
+        self, model: UnmaskedForTokenClassification, split: str, keep_for: Sequence[Run] = ()
     ) -> list[dict]:
-        """Scores of every run of `model` on the same sentences, against the full gold.
+        """Scores of every run of `model` on one split, against the full gold.
 
-        With one path per run the counts per sentence are kept there, for `unmask compare`.
+        With one run each in `keep_for`, what was predicted is kept in its folder, for reports and
+        `unmask compare`.
         """
+        sentences = self.corpus.split(split)
         gold = [sentence.tags for sentence in sentences]
         limit = self.settings.recipe.max_subtokens
         predicted = predict_tags(model, [sentences] * model.num_runs, limit)
-        for path, (tags, _) in zip(counts_paths, predicted, strict=False):
-            write_counts(path, sentence_counts(gold, tags))
+        for run, (tags, _) in zip(keep_for, predicted, strict=False):
+            keep_predictions(self.folder(run), split, gold, tags)
         return [score(gold, tags, num_truncated_words=cut) for tags, cut in predicted]

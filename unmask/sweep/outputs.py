@@ -1,7 +1,8 @@
-"""The pages and figures that a sweep leaves behind; `unmask report` makes them again.
+"""The pages, tables and figures that a sweep leaves behind; `unmask report` makes them again.
 
-Scores come from the ledger. What only the corpus knows (its notes, and the ceiling of the
-generated one) is kept in `corpora.json` beside it, so that both ways give the same page.
+Scores come from the ledger. What only the sweep knows (what it was asked for, the notes of the
+corpus, its sentences, the ceiling of the generated one) is kept beside it, in `corpora.json` and
+`sentences/`, so that both ways give the same page.
 """
 
 from __future__ import annotations
@@ -10,56 +11,79 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmask.data.sentence import Corpus
+from unmask.analysis.breakdown import gold_sentences
+from unmask.data.sentence import SPLITS, Corpus
+from unmask.results.about import About
+from unmask.results.files import write_in_one_move
+from unmask.results.kept import Kept, has_sentences, keep_sentences
 from unmask.results.ledger import Ledger
+from unmask.results.tables import plain
 
 if TYPE_CHECKING:
     from unmask.results.groups import Group
+    from unmask.sweep.plan import SweepSettings
 
 CORPORA_FILE = "corpora.json"
+_SHOWN_ELSEWHERE = ("recipe", "search", "out")
 TITLE = "Which layers should look right"
 
 
-def remember_corpus(corpus: Corpus, folder: Path) -> None:
-    """Keep for the report what results do not tell of their corpus."""
+def remember_corpus(corpus: Corpus, settings: SweepSettings) -> None:
+    """Keep for the report what results do not tell of their corpus and of the sweep."""
+    folder, fingerprint = settings.out, corpus.fingerprint()
     known = _remembered(folder)
-    known[_key(corpus.name, corpus.fingerprint())] = {
+    known[_key(corpus.name, fingerprint)] = {
         "task": corpus.name,
         "notes": list(corpus.notes),
         "causal_ceiling": causal_ceiling_of(corpus),
+        "settings": _settings(corpus, settings),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{CORPORA_FILE}.partial"
-    beside.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    beside.replace(folder / CORPORA_FILE)
+    write_in_one_move(folder / CORPORA_FILE, json.dumps(known, indent=2) + "\n")
+    for split in ("validation", "test"):
+        if not has_sentences(folder, fingerprint, split):
+            sentences = gold_sentences(corpus.split(split), corpus.train)
+            keep_sentences(folder, fingerprint, split, sentences)
 
 
 def write_outputs(ledger: Ledger, folder: Path) -> list[Path]:
-    """Write report.html, report.md and the figures; returns what was written.
+    """Write the pages, the tables and the figures; returns what was written.
 
     Raises:
-        ValueError: when `corpora.json` in the folder is damaged.
+        ValueError: when `corpora.json` or something else that was kept is damaged.
     """
-    from unmask.results.groups import group_results
-    from unmask.results.report import render_markdown, render_report
+    from unmask.results.report import find_all, render_markdown, render_report
+    from unmask.results.table_files import configurations_csv, latex, runs_csv
 
-    contents = ledger.read()
-    used = {_key(one.run.task, one.run.data_fingerprint) for one in contents.results}
-    corpora = [one for key, one in _remembered(folder).items() if key in used]
-    notes = [note for corpus in corpora for note in corpus["notes"]]
-    ceilings = {one["task"]: one["causal_ceiling"] for one in corpora if one["causal_ceiling"]}
-    html, markdown = folder / "report.html", folder / "report.md"
-    html.write_text(
-        render_report(contents.results, TITLE, notes, contents.warnings, ceilings or None),
-        encoding="utf-8",
-    )
-    markdown.write_text(render_markdown(contents.results, TITLE), encoding="utf-8")
-    groups = [group for group in group_results(contents.results) if group.results]
+    contents, kept, about = ledger.read(), Kept(folder), _about(folder)
+    sections = find_all(contents.results, kept)
+    texts = {
+        "report.html": render_report(sections, TITLE, contents.warnings, about, kept),
+        "report.md": render_markdown(sections, TITLE, kept),
+        "report.tex": latex(sections),
+        "configurations.csv": configurations_csv(sections),
+        "runs.csv": runs_csv(contents.results),
+    }
+    for name, text in texts.items():
+        write_in_one_move(folder / name, text)
+    groups = [findings.group for findings in sections if findings.group.results]
     figures = [
-        _write_figure(group, folder / name, ceilings.get(group.task))
+        _write_figure(group, folder / name, about.get((group.task, group.data_fingerprint)))
         for name, group in zip(_figure_names(len(groups)), groups, strict=True)
     ]
-    return [html, markdown, *figures]
+    return [*(folder / name for name in texts), *figures]
+
+
+def _about(folder: Path) -> dict[tuple[str, str], About]:
+    """What was kept of every corpus, by task and fingerprint."""
+    found = {}
+    for key, one in _remembered(folder).items():
+        about = About(
+            notes=tuple(one["notes"]),
+            ceiling=one["causal_ceiling"],
+            settings=one.get("settings", {}),
+        )
+        found[one["task"], key.rpartition("/")[2]] = about
+    return found
 
 
 def causal_ceiling_of(corpus: Corpus) -> float | None:
@@ -71,6 +95,20 @@ def causal_ceiling_of(corpus: Corpus) -> float | None:
     return causal_ceiling(corpus.validation)
 
 
+def _settings(corpus: Corpus, settings: SweepSettings) -> dict[str, str]:
+    """The corpus as it was read and every setting, in words; the recipe has its own table."""
+    searched = vars(settings.search) if settings.search else {}
+    asked = {
+        **{f"{split} sentences": len(corpus.split(split)) for split in SPLITS},
+        "labels": corpus.labels,
+        "licence of the data": corpus.licence,
+        **vars(settings),
+        **{f"search: {name}": value for name, value in searched.items()},
+    }
+    shown = {name: plain(value) for name, value in asked.items() if name not in _SHOWN_ELSEWHERE}
+    return {name.replace("_", " "): value for name, value in shown.items()}
+
+
 def _key(task: str, fingerprint: str) -> str:
     return f"{task}/{fingerprint}"
 
@@ -79,9 +117,11 @@ def _figure_names(count: int) -> list[str]:
     return ["figure.png"] if count == 1 else [f"figure-{number + 1}.png" for number in range(count)]
 
 
-def _write_figure(group: Group, path: Path, ceiling: float | None) -> Path:
-    from unmask.results.plots import configuration_figure, save_png
+def _write_figure(group: Group, path: Path, about: About | None) -> Path:
+    from unmask.results.figures import save_png
+    from unmask.results.plots import configuration_figure
 
+    ceiling = about.ceiling if about else None
     save_png(configuration_figure(group.results, group.baselines, ceiling), path)
     return path
 

@@ -82,8 +82,7 @@ def train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence])
         folders = [job.folder(run) for run in runs]
         fit(model, trainees, folders, checkpoint_seconds=job.settings.checkpoint_seconds)
         started = time.monotonic()
-        counts = job.counts_paths(runs, "validation")
-        scores = job.score(model, job.corpus.validation, counts)
+        scores = job.score(model, "validation", keep_for=runs)
         seconds = (time.monotonic() - started) / len(runs)
         for index, (run, trainee) in enumerate(zip(runs, trainees, strict=True)):
             result = _result(job, run, trainee.progress, scores[index], seconds)
