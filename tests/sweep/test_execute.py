@@ -111,9 +111,9 @@ def test_choice_is_made_before_test_is_scored_and_with_validation_alone(sweep, m
     events = []
     score_as_ever, choose = unmask.sweep.job.Job.score, choose_configuration
 
-    def watched_score(job, model, sentences, *counts):
-        events.append("test" if sentences is job.corpus.test else "validation")
-        return score_as_ever(job, model, sentences, *counts)
+    def watched_score(job, model, split, **keep):
+        events.append(split)
+        return score_as_ever(job, model, split, **keep)
 
     def watched_choice(results):
         events.append("choice")
@@ -228,10 +228,10 @@ def limited_memory(monkeypatch, most_runs: int, where: str):
             raise MemoryError
         fit(model, trainees, *args, **kwargs)
 
-    def score_that_fails(job, model, sentences, *counts):
+    def score_that_fails(job, model, split, **keep):
         if where == "scoring" and model.num_runs > most_runs:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
-        return score_as_ever(job, model, sentences, *counts)
+        return score_as_ever(job, model, split, **keep)
 
     score_as_ever = unmask.sweep.job.Job.score
     monkeypatch.setattr(unmask.sweep.train, "fit", fit_that_fails)
