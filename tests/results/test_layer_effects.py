@@ -81,7 +81,8 @@ def test_too_few_configurations_say_nothing_on_average():
 
 def test_p_values_are_corrected_for_the_number_of_groups():
     effects = layer_effects(additive(noise=0.01))
-    raw = [one.average.p_value for one in effects if one.average]
+    raw = [one.average.p_value for one in effects if one.average and one.average.p_value]
+    assert len(raw) == 4
     ranked = sorted(raw)
     steps = [(4 - rank) * p for rank, p in enumerate(ranked)]
     by_definition = dict(

@@ -12,7 +12,7 @@ from unmask.recipe import PAPER
 from unmask.results.about import About
 from unmask.results.report import find_all, render_markdown, render_report, render_table
 
-CORPUS = ("made_up", "0" * 16)
+CORPUS: tuple[str, str] = ("made_up", "0" * 16)
 ABOUT = {CORPUS: About(ceiling=0.9)}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 

@@ -151,11 +151,11 @@ def _layers(findings: Findings, number: int) -> str:
 
 def _labels(findings: Findings) -> str:
     compared = labels_compared_table(findings)
-    if findings.chosen is None or compared is None:
+    table = labels_table(findings.chosen) if findings.chosen else None
+    if findings.chosen is None or compared is None or table is None:
         return ""
-    table = labels_table(findings.chosen)
     more = folded(f"Precision and recall of {findings.chosen.name}", table_to_html(table))
-    return f"<h3>Labels</h3>{table_to_html(compared)}{more}" if table else ""
+    return f"<h3>Labels</h3>{table_to_html(compared)}{more}"
 
 
 def _curves(findings: Findings, number: int) -> str:

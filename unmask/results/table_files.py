@@ -34,7 +34,7 @@ def runs_csv(results: Iterable[RunResult]) -> str:
     timed = sorted({name for result in results for name in result.timings})
     scored = [f"{split}_{measure}" for split in SPLITS for measure in _MEASURES]
     head = ["run", "task", "data", "backbone", "recipe", "configuration", "seed", "status"]
-    lines = [[*head, *scored, *timed]]
+    lines: list[list[Any]] = [[*head, *scored, *timed]]
     for result in results:
         run = result.run
         scores = [
@@ -49,7 +49,8 @@ def runs_csv(results: Iterable[RunResult]) -> str:
 def configurations_csv(sections: Sequence[Findings]) -> str:
     """One line per configuration and baseline: means and standard deviations over seeds."""
     summarized = [f"{split}_{part}" for split in SPLITS for part in ("mean", "sd", "seeds")]
-    lines = [["task", "backbone", "section", "configuration", "is_baseline", "chosen", *summarized]]
+    head = ["task", "backbone", "section", "configuration", "is_baseline", "chosen"]
+    lines: list[list[Any]] = [[*head, *summarized]]
     for findings in sections:
         group = findings.group
         for row in [*findings.rows, *findings.baselines]:
