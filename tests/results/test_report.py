@@ -13,7 +13,7 @@ from unmask.results.about import About
 from unmask.results.report import find_all, render_markdown, render_report, render_table
 
 CORPUS: tuple[str, str] = ("made_up", "0" * 16)
-ABOUT = {CORPUS: About(ceiling=0.9)}
+ABOUT: dict[tuple[str, str], About] = {CORPUS: About(ceiling=0.9)}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -90,7 +90,9 @@ def test_the_answer_comes_before_everything_else(sweep):
 
 
 def test_the_page_shows_scores_settings_costs_and_scoring(sweep):
-    about = {CORPUS: About(("Tags were converted.",), settings={"limit train": "800"})}
+    about: dict[tuple[str, str], About] = {
+        CORPUS: About(("Tags were converted.",), settings={"limit train": "800"})
+    }
     page = render_report(find_all(sweep), warnings=["x:3 torn"], about=about)
     reader = PageReader(page)
     for fact in (
