@@ -268,6 +268,21 @@ def test_generation_is_refused(build, family, code):
     assert model.generate(prompt, max_new_tokens=2, do_sample=False).shape == (1, 4)
 
 
+@pytest.mark.parametrize("code", ["0001", "1111"])
+def test_generation_without_a_cache_is_refused_where_a_layer_is_open(build, code):
+    model = causal_lm(build("llama"))
+    prompt = torch.tensor([[5, 6]])
+    settings = {"max_new_tokens": 2, "do_sample": False, "use_cache": False}
+    before = model.generate(prompt, **settings)
+    install(model, UnmaskConfig.from_code(code, NUM_LAYERS))
+    with pytest.raises(ValueError, match=r"use_cache and generate\(\) make no sense here"):
+        model.generate(prompt, **settings)
+    install(model, UnmaskConfig.from_code("0000", NUM_LAYERS))
+    assert model.generate(prompt, **settings).equal(before)
+    remove(model)
+    assert model.generate(prompt, **settings).equal(before)
+
+
 def test_a_cache_is_refused_where_a_layer_is_open(build):
     model = build("llama")
     install(model, UnmaskConfig.from_code("0001", NUM_LAYERS))

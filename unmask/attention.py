@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,12 @@ IMPLEMENTATION = "unmask"
 
 FLAGS_ATTRIBUTE = "unmask_bidirectional"
 """Name of the list of flags in a model's config; it is saved with config.json."""
+
+NO_GENERATION = (
+    "an unmasked layer sees tokens that generation has not produced yet, so use_cache and "
+    "generate() make no sense here: call the model with use_cache=False, or "
+    "unmask.attention.remove(model) first"
+)
 
 
 def install(model: PreTrainedModel, config: UnmaskConfig) -> str:
@@ -55,6 +61,7 @@ def install(model: PreTrainedModel, config: UnmaskConfig) -> str:
     model.set_attn_implementation(IMPLEMENTATION)
     setattr(model.config, FLAGS_ATTRIBUTE, list(config.bidirectional))
     model.config.use_cache = False
+    _let_generate(model, not any(config.bidirectional))
     return previous
 
 
@@ -75,6 +82,7 @@ def remove(model: PreTrainedModel, attn_implementation: str | None = None) -> No
     model.set_attn_implementation(chosen)
     delattr(model.config, FLAGS_ATTRIBUTE)
     model.config.use_cache = True
+    _let_generate(model, True)
 
 
 @contextmanager
@@ -129,11 +137,7 @@ def unmask_attention(
         return out[None], None
     causal = not _own_flags(module)[_layer(module)]
     if query.shape[2] != key.shape[2] or (kwargs.get("use_cache") and not causal):
-        raise ValueError(
-            "an unmasked layer sees tokens that generation has not produced yet, so use_cache and "
-            "generate() make no sense here: call the model with use_cache=False, or "
-            "unmask.attention.remove(model) first"
-        )
+        raise ValueError(NO_GENERATION)
     out = _padded(query, key, value, attention_mask, causal, scale, window, softcap)
     return out, None
 
@@ -153,6 +157,20 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
             return module
     raise ValueError(f"{type(model).__name__} has no list of layers to look at")
+
+
+def _let_generate(model: nn.Module, allowed: bool) -> None:
+    """Without a cache nothing in a forward pass tells that it is a step of generation."""
+    if not hasattr(model, "generate"):
+        return
+    if allowed:
+        model.__dict__.pop("generate", None)
+    else:
+        model.generate = _refuse_generation  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _refuse_generation(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ValueError(NO_GENERATION)
 
 
 def _padded(
