@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 import unmask.attention
@@ -13,6 +14,7 @@ import unmask.sweep.train
 from unmask.analysis.scoring import score
 from unmask.backbones import find_weights
 from unmask.model import UnmaskedForTokenClassification
+from unmask.results.record import RunRecord
 from unmask.results.statistics import choose_configuration
 from unmask.sweep.execute import load_corpus
 from unmask.training.evaluate import predict_tags
@@ -105,6 +107,16 @@ def test_test_split_is_scored_for_the_chosen_the_causal_and_the_open_and_no_othe
     assert scores_of(again) == scores_of(done)
     kinds = [json.loads(line)["kind"] for line in done.ledger.path.read_text().splitlines()]
     assert kinds.count("test") == len(done.tested)
+
+
+def test_card_and_record_of_a_tested_labeler_have_its_test_scores_and_others_have_none(sweep):
+    done = sweep(configs=("0000", "0011", "0110", "1111"), max_steps=6)
+    for name, result in done.by_name.items():
+        folder = done.out / "runs" / result.run.id
+        card = ModelCard.load(folder / "README.md")
+        splits = {one.dataset_split for one in card.data.eval_results}
+        assert ("## Scores on test" in card.text) == ("test" in splits) == (name in done.tested)
+        assert RunRecord.read(folder).result.scores == result.scores
 
 
 def test_choice_is_made_before_test_is_scored_and_with_validation_alone(sweep, monkeypatch):

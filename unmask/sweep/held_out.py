@@ -1,15 +1,21 @@
 """Score the test split, once, for the runs that may be scored on it.
 
 The one thing that is easy to get wrong: test scores must not take part in any choice. The
-configuration is chosen here, on validation, before the first test sentence is looked at.
+configuration is chosen here, on validation, before the first test sentence is looked at. Card and
+run.json of a labeler get its test scores before the ledger does: killed in between, the same
+command scores that labeler again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from unmask.card import CardFacts, write_card
+from unmask.model import UnmaskedForTokenClassification
 from unmask.results.groups import is_fully_causal, is_fully_open
-from unmask.results.run import RunResult
+from unmask.results.record import RunRecord
+from unmask.results.run import Run, RunResult
 from unmask.results.statistics import choose_configuration
 from unmask.saving import load_adapter
 from unmask.sweep.job import Job
@@ -40,8 +46,19 @@ def score_test(job: Job) -> None:
             for index, run in enumerate(stack):
                 load_adapter(model, job.folder(run), index)
             scored = job.score(model, "test", keep_for=stack)
-            for run, scores in zip(stack, scored, strict=True):
+            for index, (run, scores) in enumerate(zip(stack, scored, strict=True)):
+                _publish(job, model, index, run, scores)
                 job.ledger.append_test(run.id, scores)
+
+
+def _publish(
+    job: Job, model: UnmaskedForTokenClassification, index: int, run: Run, scores: dict
+) -> None:
+    """Write card and record of a labeler again, now with its test scores."""
+    (result,) = (one for one in job.results() if one.run.id == run.id)
+    tested = replace(result, scores={**result.scores, "test": scores})
+    write_card(model, job.folder(run), index, CardFacts.of(job.corpus, tested))
+    RunRecord(tested, job.loaded.load_from, job.settings.data()).write(job.folder(run))
 
 
 def _tested_configs(job: Job, finished: Sequence[RunResult]) -> set[str]:
