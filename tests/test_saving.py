@@ -12,7 +12,8 @@ from transformers import AutoModelForTokenClassification
 
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
-from unmask.saving import ADAPTER_FILE, CONFIG_FILE, is_saved
+from unmask.saved_folder import ADAPTER_FILE, CONFIG_FILE, MAX_CONFIG_BYTES
+from unmask.saving import is_saved
 
 SMALL = LoraSettings(rank=2)
 LABELS = ["PER", "LOC"]
@@ -223,6 +224,14 @@ def says(key, value):
         (says("labels", []), "labels must be names"),
         (says("head_dropout", "much"), "is not what save_pretrained writes"),
         (says("temperature", -1), "temperature must be a number above 0, got -1"),
+        (says("temperature", float("nan")), "temperature must be a number above 0, got nan"),
+        (says("labels", "PER"), "labels must be names, got 'PER'"),
+        (says("labels", ["PER", " "]), "labels must be names"),
+        (says("max_subtokens", 10**12), "max_subtokens must be a whole number"),
+        (says("max_subtokens", 0), "max_subtokens must be a whole number, at least 1"),
+        (lambda config: config["lora"].update(rank=2.5), "lora: rank must be a whole number"),
+        (lambda config: config["lora"].update(rank=True), "lora: rank must be a whole number"),
+        (lambda config: config["backbone"].update(load_from=7), "backbone: load_from must be a t"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -241,10 +250,33 @@ def test_a_configuration_of_another_depth_is_refused(folder):
         reload(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "\ufeff", '["a list"]', "null"])
+@pytest.mark.parametrize("text", ["{", "\ufeff", '["a list"]', "null", "[" * 100_000])
 def test_a_configuration_that_is_no_json_object_is_refused(folder, text):
     (folder / CONFIG_FILE).write_text(text)
     with pytest.raises(ValueError, match=r"is not readable JSON|is not of format version"):
+        reload(folder)
+
+
+def test_a_configuration_of_megabytes_is_refused_unread(folder):
+    (folder / CONFIG_FILE).write_text(" " * (MAX_CONFIG_BYTES + 1))
+    with pytest.raises(ValueError, match="is larger than 4194304 bytes, so it is none of ours"):
+        reload(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["lora"].update(rank=2**31),
+        says("labels", [f"L{number}" for number in range(100_000)]),
+    ],
+    ids=["rank", "labels"],
+)
+def test_sizes_that_the_adapter_file_does_not_have_are_refused_before_memory_is_asked_for(
+    folder, change, monkeypatch
+):
+    edit(folder, change)
+    monkeypatch.setattr(UnmaskedForTokenClassification, "__init__", None)  # nothing may be built
+    with pytest.raises(ValueError, match=r"has shape \(\d+, 64\), expected \(\d+, 64\)"):
         reload(folder)
 
 
@@ -295,15 +327,38 @@ HEAD = "base_model.model.score.weight"
             lambda tensors: tensors.update({HEAD: torch.zeros(5, 63)}),
             r"score.weight has shape \(5, 63\), expected \(5, 64\); it was made for another backbo",
         ),
+        (
+            lambda tensors: tensors.update({HEAD: torch.zeros(5, 64, dtype=torch.int64)}),
+            "score.weight holds I64, which are no weights",
+        ),
         (lambda tensors: tensors[HEAD].fill_(float("nan")), "score.weight holds values that are n"),
         (lambda tensors: tensors[HEAD].fill_(float("inf")), "score.weight holds values that are n"),
     ],
-    ids=["missing", "foreign", "shape", "nan", "inf"],
+    ids=["missing", "foreign", "shape", "dtype", "nan", "inf"],
 )
 def test_a_foreign_adapter_is_refused(folder, change, message):
     rewrite(folder, change)
     with pytest.raises(ValueError, match=message):
         reload(folder)
+
+
+def test_names_in_an_adapter_file_are_no_paths(folder, tmp_path):
+    rewrite(folder, lambda tensors: tensors.update({"../../outside": torch.zeros(1)}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"tensors such as \['../../outside'\] are on one side"):
+        reload(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_code_that_a_backbone_brings_is_never_run(local_base, tmp_path):
+    base = Path(local_base("llama"))
+    (base / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((base / "config.json").read_text())
+    config.update(model_type="evil", auto_map={"AutoConfig": "evil.Evil"})
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="custom code"):
+        fresh(str(base))
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,9 @@ from unmask.recipe import COMPUTE_DTYPES
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 ENCODER_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
+
+ENCODER_TARGETS = {"q_proj": "query", "v_proj": "value", "k_proj": "key"}
+"""What BERT and RoBERTa call the projections that decoders call q_proj, v_proj and k_proj."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,13 @@ def torch_dtype(name: str) -> torch.dtype:
     return getattr(torch, name)
 
 
+def own_names(targets: Iterable[str], is_encoder: bool) -> tuple[str, ...]:
+    """What this kind of backbone calls the projections that decoders call q_proj and so on."""
+    if not is_encoder:
+        return tuple(targets)
+    return tuple(ENCODER_TARGETS.get(target, target) for target in targets)
+
+
 def find_weights(name: str) -> Weights:
     """Resolve a short name, a local folder or a hub id to weights that can be loaded.
 
@@ -227,7 +237,8 @@ def _load(
         raise ValueError(f"quantization must be 'nf4' or None, got {quantization!r}")
     weights = find_weights(name)
     device = _checked_device(device)
-    source: dict[str, Any] = {"revision": weights.revision}
+    # Without a word of ours transformers would ask at the terminal whether to run foreign code.
+    source: dict[str, Any] = {"revision": weights.revision, "trust_remote_code": False}
     if weights.gguf_file:
         source["gguf_file"] = weights.gguf_file
     config = AutoConfig.from_pretrained(weights.path, **source)
@@ -275,7 +286,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     weights = find_weights(name)
     source = {"gguf_file": weights.gguf_file} if weights.gguf_file else {}
     with quiet_transformers():
-        return AutoTokenizer.from_pretrained(weights.path, revision=weights.revision, **source)
+        return AutoTokenizer.from_pretrained(
+            weights.path, revision=weights.revision, trust_remote_code=False, **source
+        )
 
 
 def _checked_device(name: str | None) -> str:

@@ -223,6 +223,24 @@ def inject(
     Raises:
         ValueError: when a target names no layer.
     """
+    # All are built before the first is put in: memory may run out on the way, and a backbone with
+    # half of its layers replaced could not be used again.
+    layers = [
+        (name, build(module, (int(module.in_features), int(module.out_features)), index))  # pyright: ignore[reportArgumentType]
+        for index, (name, module) in enumerate(target_layers(backbone, targets))
+    ]
+    for name, layer in layers:
+        parent, _, child = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), child, layer)
+    return layers
+
+
+def target_layers(backbone: nn.Module, targets: Iterable[str]) -> list[tuple[str, nn.Module]]:
+    """Names and modules of the linear layers whose last name is in `targets`, in model order.
+
+    Raises:
+        ValueError: when a target names no layer.
+    """
     wanted = set(targets)
     found = [
         (name, module)
@@ -240,13 +258,4 @@ def inject(
             f"LoRA targets {sorted(missing)} name no layer of {type(backbone).__name__}; "
             f"its linear layers are {sorted(linear)}"
         )
-    # All are built before the first is put in: memory may run out on the way, and a backbone with
-    # half of its layers replaced could not be used again.
-    layers = [
-        (name, build(module, (int(module.in_features), int(module.out_features)), index))  # pyright: ignore[reportArgumentType]
-        for index, (name, module) in enumerate(found)
-    ]
-    for name, layer in layers:
-        parent, _, child = name.rpartition(".")
-        setattr(backbone.get_submodule(parent), child, layer)
-    return layers
+    return found

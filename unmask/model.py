@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from unmask.attention import decoder_layers, install, remove
-from unmask.backbones import LoadedBackbone, load_backbone
+from unmask.backbones import LoadedBackbone, load_backbone, own_names
 from unmask.card import CardFacts, write_card
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
@@ -29,9 +29,6 @@ from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
 from unmask.sharing import fetch
 from unmask.verify import MaskProof, verify
-
-ENCODER_TARGETS = {"q_proj": "query", "v_proj": "value", "k_proj": "key"}
-"""What BERT and RoBERTa call the projections that decoders call q_proj, v_proj and k_proj."""
 
 HEAD_INDEX = 1_000_000
 """Place of the head's dropout among the numbered modules; adapters and encoders count from 0."""
@@ -82,9 +79,7 @@ class UnmaskedForTokenClassification(Labeler):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         # Trained weights are float32 whatever the backbone computes in (float64 stays float64).
         dtype = torch.promote_types(self.loaded.dtype, torch.float32)
-        targets = self.lora.targets
-        if self.loaded.is_encoder:
-            targets = tuple(ENCODER_TARGETS.get(target, target) for target in targets)
+        targets = own_names(self.lora.targets, self.loaded.is_encoder)
 
         def build(base: nn.Module, features: tuple[int, int], index: int) -> GroupedLoRALinear:
             settings = self.lora

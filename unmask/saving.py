@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from unmask.backbones import LoadedBackbone, load_backbone
+from unmask.backbones import LoadedBackbone, load_backbone, own_names
 from unmask.config import UnmaskConfig
-from unmask.lora import LoraSettings
-
-CONFIG_FILE = "unmask_config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-PEFT_CONFIG_FILE = "adapter_config.json"
-FORMAT_VERSION = 1
-BACKBONE_KEYS = ("name", "load_from", "digest", "dtype", "quantization")
-MAX_FILE_BYTES = 8 * 2**30
+from unmask.data.tags import tag_names
+from unmask.lora import LoraSettings, target_layers
+from unmask.saved_folder import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    PEFT_CONFIG_FILE,
+    check_adapter,
+    read_adapter,
+    read_config,
+)
 
 # What transformers' token-classification classes call their backbone and their head.
 DECODER_NAMES = ("model", "score")
@@ -72,7 +73,7 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
     Raises:
         ValueError: when a file is missing, damaged, or made for another backbone.
     """
-    config = _read_own_config(folder)
+    config = read_config(folder)
     base = config["backbone"]
     loaded = load_backbone(base["load_from"], base["dtype"], base["quantization"], device)
     if loaded.digest() != base["digest"]:
@@ -80,6 +81,9 @@ def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | N
             f"{folder} was trained on {base['name']}, but the weights now found under that name "
             f"({loaded.weights.name}) are others; its adapters would compute nonsense"
         )
+    num_tags = len(tag_names(sorted(set(config["labels"]))))
+    shapes = adapter_shapes(loaded, config["lora"], num_tags)
+    check_adapter(folder, shapes, loaded.weights.name)  # before memory is asked for
     if dtype is not None:
         loaded.cast(dtype)
     model = cls(
@@ -110,76 +114,29 @@ def load_adapter(model: Any, folder: Path, run: int = 0) -> None:
     Raises:
         ValueError: when the file is missing, damaged or made for another backbone.
     """
-    path = folder / ADAPTER_FILE
-    if not path.exists():
-        raise ValueError(f"{folder} has no {ADAPTER_FILE}: the saved labeler is incomplete")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than any adapter file should be")
-    try:
-        saved = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    own = model.run_parameters(run)
-    names = {_peft_name(name, model.loaded): name for name in own}
-    if set(saved) != set(names):
-        odd = sorted(set(saved) ^ set(names))[:3]
-        raise ValueError(
-            f"{path} does not fit {model.loaded.weights.name}: tensors such as {odd} are on one "
-            "side only; it was made for another backbone or other LoRA targets"
-        )
-    for saved_name, name in names.items():
-        tensor, target = saved[saved_name], own[name]
-        if tensor.shape != target.shape:
-            raise ValueError(
-                f"{path}: {saved_name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(target.shape)}; it was made for another backbone"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {saved_name} holds values that are not finite")
-        with torch.no_grad():
-            target.copy_(tensor)
-
-
-def _read_own_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    if not path.exists():
-        raise ValueError(
-            f"{folder} has no {CONFIG_FILE}, so nothing says which layers look right; loading it "
-            "anyway would silently give a causal model"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{path} is not of format version {FORMAT_VERSION}")
-    try:
-        return _typed(config)
-    except KeyError as error:
-        raise ValueError(f"{path} lacks {error}") from error
-    except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is not what save_pretrained writes: {error}") from error
-
-
-def _typed(config: dict[str, Any]) -> dict[str, Any]:
-    """The parts of unmask_config.json that loading needs, as the types they stand for."""
-    base, lora = config["backbone"], config["lora"]
-    temperature = config.get("temperature", 1.0)  # older folders were never calibrated
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
-    if not all(isinstance(flag, bool) for flag in config["bidirectional"]):
-        raise ValueError(f"bidirectional must be true or false, got {config['bidirectional']}")
-    if not config["labels"] or not all(isinstance(label, str) for label in config["labels"]):
-        raise ValueError(f"labels must be names, got {config['labels']}")
-    return {
-        "flags": UnmaskConfig(tuple(config["bidirectional"]), config["num_groups"]),
-        "labels": config["labels"],
-        "lora": LoraSettings(lora["rank"], lora["alpha"], lora["dropout"], tuple(lora["targets"])),
-        "backbone": {key: base[key] for key in BACKBONE_KEYS},
-        "head_dropout": float(config["head_dropout"]),
-        "max_subtokens": int(config["max_subtokens"]),
-        "temperature": float(temperature),
+    own = {
+        _peft_name(name, model.loaded): tensor for name, tensor in model.run_parameters(run).items()
     }
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    saved = read_adapter(folder, shapes, model.loaded.weights.name)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(saved[name])
+
+
+def adapter_shapes(
+    loaded: LoadedBackbone, lora: LoraSettings, num_tags: int
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in the adapter file of a labeler on this backbone."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    targets = own_names(lora.targets, loaded.is_encoder)
+    for name, layer in target_layers(loaded.model, targets):
+        shapes[_peft_name(f"{name}.lora_A", loaded)] = (lora.rank, int(layer.in_features))  # pyright: ignore[reportArgumentType]
+        shapes[_peft_name(f"{name}.lora_B", loaded)] = (int(layer.out_features), lora.rank)  # pyright: ignore[reportArgumentType]
+    hidden = loaded.model.config.hidden_size
+    shapes[_peft_name("score.weight", loaded)] = (num_tags, hidden)
+    shapes[_peft_name("score.bias", loaded)] = (num_tags,)
+    return shapes
 
 
 def _own_config(model: Any, run: int) -> dict[str, Any]:

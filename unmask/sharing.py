@@ -14,7 +14,8 @@ from typing import Any
 
 from unmask.card import CARD_FILE, hub_id_of
 from unmask.results.record import RECORD_FILE
-from unmask.saving import CONFIG_FILE, PEFT_CONFIG_FILE, is_saved
+from unmask.saved_folder import CONFIG_FILE, PEFT_CONFIG_FILE
+from unmask.saving import is_saved
 
 
 def stage(labeler: Any, folder: Path) -> None:
