@@ -99,9 +99,7 @@ def _is_name(label: Any) -> bool:
 
 def _count(name: str, value: Any, most: int = 2**31) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(
-            f"{name} must be a whole number, at least 1, at most {most}; got {value!r}"
-        )
+        raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r:.100}")
     return value
 
 
