@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.analysis.error_page import render_error_page
 from unmask.analysis.mistakes import MistakeReport, find_mistakes
-from unmask.analysis.scoring import score
+from unmask.analysis.scoring import score, score_table
 from unmask.data.sentence import Sentence
 from unmask.data.tags import spans_from_tags
 from unmask.model import UnmaskedForTokenClassification
@@ -30,22 +31,33 @@ class Evaluation:
     def to_text(self, num_worst: int = 10) -> str:
         """A table by label, the kinds of mistakes, and the sentences with most of them."""
         return "\n\n".join(
-            [self._table(), self._kinds(), *self._worst(num_worst)],
+            [score_table(self.scores), self._kinds(), *self._worst(num_worst)],
         )
 
-    def _table(self) -> str:
-        rows = {"all (micro)": self.scores, **self.scores["per_label"]}
-        width = max(len(name) for name in rows)
-        lines = [f"{'label':<{width}}  precision  recall      F1   gold"]
-        for name, row in rows.items():
-            p, r, f1 = (row[key] for key in ("precision", "recall", "f1"))
-            lines.append(f"{name:<{width}}  {p:9.4f}  {r:6.4f}  {f1:6.4f}  {row['support']:>5}")
-        s = self.scores
-        lines.append(
-            f"strict, {s['scheme']}, {s['num_sentences']} sentences, {s['num_truncated_words']} "
-            "words cut"
-        )
-        return "\n".join(lines)
+    def to_dict(self) -> dict[str, Any]:
+        """Scores and mistakes as plain JSON values."""
+        return {"scores": self.scores, "mistakes": self.mistakes.to_dict()}
+
+    def to_html(self, title: str = "What is labeled wrong") -> str:
+        """The same and more as a page; see `unmask.analysis.error_page`."""
+        return render_error_page(self.sentences, self.tags, self.scores, self.mistakes, title)
+
+    def against(self, other: Evaluation) -> Difference:
+        """What `other` labels better and worse, sentence by sentence.
+
+        Raises:
+            ValueError: when the two were made on other sentences.
+        """
+        if [s.words for s in self.sentences] != [s.words for s in other.sentences]:
+            raise ValueError("two labelers can only be compared on the same sentences")
+        mended, broken = [], []
+        for index, sentence in enumerate(self.sentences):
+            gold = set(spans_from_tags(sentence.tags))
+            own, others = (set(spans_from_tags(one.tags[index])) for one in (self, other))
+            gain = len(own ^ gold) - len(others ^ gold)
+            if gain:
+                (mended if gain > 0 else broken).append((index, abs(gain)))
+        return Difference(self, other, tuple(mended), tuple(broken))
 
     def _kinds(self) -> str:
         report = self.mistakes
@@ -55,6 +67,8 @@ class Evaluation:
             lines.append(f"  {gold} taken for {predicted}: {count}")
         for name, (found, total) in (report.recall_by_exposure or {}).items():
             lines.append(f"  of {total} spans {name} in training, {found} found")
+        for name, (found, total) in report.recall_by_length.items():
+            lines.append(f"  of {total} spans of {name}, {found} found")
         return "\n".join(lines)
 
     def _worst(self, num_worst: int) -> list[str]:
@@ -64,6 +78,38 @@ class Evaluation:
             f"  predicted  {_marked(self.sentences[index].words, self.tags[index])}"
             for index, count in self.mistakes.worst[:num_worst]
         ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two labelers on the same sentences.
+
+    `mended` and `broken` are (sentence, how many spans fewer or more are wrong) where the second
+    is better, and worse.
+    """
+
+    first: Evaluation
+    second: Evaluation
+    mended: tuple[tuple[int, int], ...]
+    broken: tuple[tuple[int, int], ...]
+
+    def to_text(self, num_shown: int = 10) -> str:
+        """Scores of both, and the sentences that changed most, both ways."""
+        f1s = [one.scores["f1"] for one in (self.first, self.second)]
+        lines = [
+            f"F1 {f1s[0]:.4f} -> {f1s[1]:.4f}; {len(self.mended)} sentences are better with the "
+            f"second labeler, {len(self.broken)} worse"
+        ]
+        for name, changed in (("better", self.mended), ("worse", self.broken)):
+            for index, count in sorted(changed, key=lambda one: -one[1])[:num_shown]:
+                words = self.first.sentences[index].words
+                lines.append(
+                    f"{name} by {count}: {self.first.sentences[index].id}\n"
+                    f"  gold    {_marked(words, self.first.sentences[index].tags)}\n"
+                    f"  first   {_marked(words, self.first.tags[index])}\n"
+                    f"  second  {_marked(words, self.second.tags[index])}"
+                )
+        return "\n".join(lines)
 
 
 def evaluate(

@@ -41,6 +41,9 @@ class Recipe:
     epochs: int = 5
     max_steps: int | None = None
     """Stop after this many optimizer steps even if epochs remain; the schedule ends there too."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation F1, and keep the best weights; None
+    trains to the end and keeps the last."""
     cosine_steps_factor: float = 1.0
     """The cosine reaches zero after this many times the run's steps (released code: 4)."""
     max_subtokens: int = 128
@@ -51,11 +54,12 @@ class Recipe:
     gradient_checkpointing: bool = True
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name in COUNTS:
             value = getattr(self, name)
-            if (name, value) == ("max_steps", None):
+            if name in OPTIONAL_COUNTS and value is None:
                 continue
-            if not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"recipe: {name} must be a whole number from 1, got {value!r}")
         for name in ("learning_rate", "epsilon", "max_grad_norm", "cosine_steps_factor"):
             if not 0 < getattr(self, name) < math.inf:
@@ -80,10 +84,27 @@ class Recipe:
                 f"recipe: compute_dtype must be one of {COMPUTE_DTYPES}, got {self.compute_dtype!r}"
             )
 
+    def _check_types(self) -> None:
+        """Values may come from a file, where anything can stand."""
+        for name in NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"recipe: {name} must be a number, got {value!r:.100}")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"recipe: {name} must be true or false, got {getattr(self, name)!r:.100}"
+                )
+        targets = self.lora_targets
+        if not isinstance(targets, tuple) or not all(isinstance(one, str) for one in targets):
+            raise ValueError(f"recipe: lora_targets must be a list of names, got {targets!r:.100}")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one per field."""
         values = asdict(self)
         values["lora_targets"] = list(self.lora_targets)
+        if self.patience is None:
+            del values["patience"]  # younger than ledgers and their ids, which are hashes of this
         return values
 
     @classmethod
@@ -94,7 +115,9 @@ class Recipe:
         if unknown:
             raise ValueError(f"recipe: unknown fields {unknown}; known are {sorted(known)}")
         targets = values.get("lora_targets", cls.lora_targets)
-        return cls(**{**values, "lora_targets": tuple(targets)})
+        return cls(
+            **{**values, "lora_targets": tuple(targets) if isinstance(targets, list) else targets}
+        )
 
 
 COUNTS = (
@@ -104,8 +127,22 @@ COUNTS = (
     "accumulation",
     "epochs",
     "max_steps",
+    "patience",
     "max_subtokens",
 )
+NUMBERS = (
+    "lora_dropout",
+    "head_dropout",
+    "learning_rate",
+    "beta1",
+    "beta2",
+    "epsilon",
+    "weight_decay",
+    "max_grad_norm",
+    "cosine_steps_factor",
+)
+SWITCHES = ("keep_last_microbatch_only", "gradient_checkpointing")
+OPTIONAL_COUNTS = ("max_steps", "patience")
 OPTIMIZERS = ("paged_adamw_8bit", "adamw")
 COMPUTE_DTYPES = ("bfloat16", "float16", "float32", "float64")
 

@@ -69,6 +69,21 @@ def score(
     }
 
 
+def score_table(scores: dict[str, Any]) -> str:
+    """What `score` returned, as a table by label that says its mode and scheme."""
+    rows = {"all (micro)": scores, **scores["per_label"]}
+    width = max(len(name) for name in rows)
+    lines = [f"{'label':<{width}}  precision  recall      F1   gold"]
+    for name, row in rows.items():
+        p, r, f1 = (row[key] for key in ("precision", "recall", "f1"))
+        lines.append(f"{name:<{width}}  {p:9.4f}  {r:6.4f}  {f1:6.4f}  {row['support']:>5}")
+    lines.append(
+        f"{scores['mode']}, {scores['scheme']}, {scores['num_sentences']} sentences, "
+        f"{scores['num_truncated_words']} words cut"
+    )
+    return "\n".join(lines)
+
+
 def sentence_counts(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> list[tuple[int, int, int]]:

@@ -20,6 +20,7 @@ from unmask.results.run import Run, RunResult
 from unmask.sweep.plan import SweepSettings
 from unmask.training.environment import describe_environment
 from unmask.training.evaluate import predict_tags
+from unmask.training.validation import Watch
 
 
 @dataclass
@@ -46,6 +47,12 @@ class Job:
         """What the ledger has of this job's runs."""
         ids = {run.id for run in self.runs}
         return [result for result in self.ledger.results() if result.run.id in ids]
+
+    def watch(self) -> Watch | None:
+        """What is scored after every epoch: validation, where somebody needs to know."""
+        if self.settings.recipe.patience is None and not self.settings.epoch_scores:
+            return None
+        return Watch(self.corpus.validation, self.console.print)
 
     @contextmanager
     def model(self, runs: Sequence[Run]) -> Iterator[UnmaskedForTokenClassification]:

@@ -89,6 +89,8 @@ class SweepSettings:
     """Search the configurations instead of training those of `configs`."""
     workers: int = 1
     """Processes on this machine that share the runs, see `unmask.sweep.workers`."""
+    epoch_scores: bool = False
+    """Score validation after every epoch, and say so; a recipe with patience does it anyway."""
     device: str | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between checkpoints; 0 writes one after every step."""

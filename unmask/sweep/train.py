@@ -80,7 +80,13 @@ def train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence])
     with job.model(runs) as model:
         trainees = [Trainee(r.name, r.seed, r.recipe, train, Progress(r.id)) for r in runs]
         folders = [job.folder(run) for run in runs]
-        fit(model, trainees, folders, checkpoint_seconds=job.settings.checkpoint_seconds)
+        fit(
+            model,
+            trainees,
+            folders,
+            checkpoint_seconds=job.settings.checkpoint_seconds,
+            watch=job.watch(),
+        )
         started = time.monotonic()
         scores = job.score(model, "validation", keep_for=runs)
         seconds = (time.monotonic() - started) / len(runs)
@@ -97,7 +103,7 @@ def _result(job: Job, run: Run, progress: Progress, validation: dict, seconds: f
     return RunResult(
         run=run,
         scores={"validation": validation},
-        curves={"train_loss": progress.train_loss},
+        curves=_curves(progress),
         timings={
             "train_seconds": progress.seconds,
             "train_tokens": progress.tokens,
@@ -109,6 +115,13 @@ def _result(job: Job, run: Run, progress: Progress, validation: dict, seconds: f
         environment={**job.environment, "mask_proof": "every layer agreed"},
         status="diverged" if progress.diverged else "finished",
     )
+
+
+def _curves(progress: Progress) -> dict[str, list[float]]:
+    curves = {"train_loss": progress.train_loss}
+    if progress.validation_f1:
+        curves["validation_f1"] = progress.validation_f1
+    return curves
 
 
 def _in_one_line(result: RunResult) -> str:

@@ -17,6 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+BEST_FILE = "best.safetensors"
+"""The weights with the best validation F1 so far, where a run has patience."""
 PARTIAL = ".partial"
 
 
@@ -33,6 +35,10 @@ class Progress:
     seconds: float = 0.0
     tokens: int = 0
     diverged: bool = False
+    validation_f1: list[float] = field(default_factory=list)
+    """One per epoch, where validation is watched (`unmask.training.validation`)."""
+    stopped: bool = False
+    """Ended early, because validation F1 rose no more."""
 
 
 def write_checkpoint(folder: Path, progress: Progress, tensors: dict[str, Tensor]) -> None:
@@ -77,5 +83,6 @@ def read_checkpoint(folder: Path, run_id: str) -> tuple[Progress, dict[str, Tens
 def delete_checkpoint(folder: Path) -> None:
     """Remove the checkpoint of a finished run, and what a kill left of one being written."""
     path = folder / CHECKPOINT_FILE
-    for leftover in (path, path.with_suffix(PARTIAL)):
+    best = folder / BEST_FILE
+    for leftover in (path, path.with_suffix(PARTIAL), best, best.with_suffix(PARTIAL)):
         leftover.unlink(missing_ok=True)

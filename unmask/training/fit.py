@@ -17,6 +17,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.training.checkpoint import read_checkpoint, write_checkpoint
 from unmask.training.module import FusedRuns, Trainee
 from unmask.training.progress import ProgressBar
+from unmask.training.validation import Validation, Watch
 
 CHECKPOINT_SECONDS = 60.0
 """At most this much work of a stack is lost when the process is killed."""
@@ -28,6 +29,7 @@ def fit(
     folders: Sequence[Path] | None = None,
     show_progress: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    watch: Watch | None = None,
 ) -> None:
     """Train every run of `model`; results are in the model and in each trainee's progress.
 
@@ -37,14 +39,21 @@ def fit(
         folders: where each run keeps its checkpoint, and resumes from it when there is one.
         show_progress: a bar on a terminal, a line now and then elsewhere.
         checkpoint_seconds: time between checkpoints.
+        watch: what to score every run on after each epoch; needed for recipes with patience.
 
     Raises:
+        ValueError: for a recipe with patience and nothing to watch.
         RuntimeError: when a layer does not see what its configuration says; nothing is trained.
     """
+    if watch is None and any(trainee.recipe.patience is not None for trainee in trainees):
+        raise ValueError("a recipe with patience needs validation sentences: give watch=Watch(...)")
     for run in range(model.num_runs):
         model.verify_mask(run).check()
     module = FusedRuns(model, trainees)
     callbacks: list[Callback] = [ProgressBar()] if show_progress else []
+    validation = None if watch is None else Validation(watch, folders)
+    if validation is not None:
+        callbacks.append(validation)  # before checkpoints, which store what it finds
     if folders is not None:
         _resume(module, folders)
         callbacks.append(_Checkpoints(folders, checkpoint_seconds))
@@ -57,6 +66,8 @@ def fit(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         _run(_trainer(model, callbacks), module)
+    if validation is not None:
+        validation.restore_best(module)
     model.eval()
     if trainees[0].recipe.gradient_checkpointing:
         _checkpointing(model.backbone, "disable")()

@@ -47,12 +47,16 @@ class Trainee:
     @property
     def active(self) -> bool:
         """Is there something left to train?"""
-        done = self.progress.microbatches >= self.end
-        return not done and not self.progress.diverged
+        return self.progress.microbatches < self.end and not self.has_left
+
+    @property
+    def has_left(self) -> bool:
+        """Did it diverge, or end early?"""
+        return self.progress.diverged or self.progress.stopped
 
     def batch(self, microbatch: int) -> list[EncodedSentence]:
-        """The sentences of a micro-batch; none when the run is through or has diverged."""
-        if microbatch >= self.end or self.progress.diverged:
+        """The sentences of a micro-batch; none when the run is through or has left."""
+        if microbatch >= self.end or self.has_left:
             return []
         return [self.sentences[index] for index in self.schedule.indices(microbatch, self.seed)]
 
