@@ -81,8 +81,8 @@ def test_no_command_and_an_unknown_one_are_one_line(fails):
         2,
         "unmask: error: the following arguments are required: COMMAND; see unmask --help",
     )
-    code, line = fails("train")
-    assert line.startswith("unmask: error: argument COMMAND: invalid choice: 'train'")
+    code, line = fails("trian")
+    assert line.startswith("unmask: error: argument COMMAND: invalid choice: 'trian'")
     assert code == 2
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unmask import labeler_commands
+from unmask.config_file import parse, to_yaml
 from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
@@ -25,11 +26,22 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the `unmask` script."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    resumes = arguments.do is sweep.run
-    with one_line_errors(f"unmask {arguments.command}", arguments.debug, resumes):
-        arguments.do(arguments)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser, commands = parsers()
+    name = argv[0] if argv else ""
+    resumes = name in ("sweep", "train")
+    with one_line_errors(f"unmask {name}", "--debug" in argv, resumes):
+        command = commands.get(name)
+        if command is None or not command.get_default("takes_config"):
+            arguments = parser.parse_args(argv)
+            arguments.do(arguments)
+            return
+        arguments = parse(command, argv[1:])
+        if arguments.print_config:
+            recipe = sweep.recipe_from(arguments).to_dict()
+            print(to_yaml(command, arguments, recipe), end="")
+        else:
+            arguments.do(arguments)
 
 
 def doctor(arguments: argparse.Namespace) -> None:
@@ -110,7 +122,8 @@ def report(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of `unmask`, and those of its commands by name."""
     parser = OneLineParser(
         prog="unmask",
         description="Let chosen layers of a decoder LLM look right, and find out which.",
@@ -161,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("report", report, "make the pages of a sweep again from its ledger")
     command.add_argument("folder", type=Path, help="the --out folder of a sweep")
     command.add_argument("--debug", action="store_true", help="show where an error came from")
-    return parser
+    return parser, commands.choices
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

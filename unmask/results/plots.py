@@ -92,6 +92,27 @@ def curve_figure(
     return figure
 
 
+def size_figure(
+    points: Sequence[tuple[int, Summary]], size: tuple[float, float] = (6.0, 3.4)
+) -> Figure:
+    """Mean validation F1 over numbers of training sentences, with a band of one deviation."""
+    figure, axes = new_figure(size)
+    sizes, means = [one[0] for one in points], [one[1].mean for one in points]
+    spreads = [one[1].sd or 0.0 for one in points]
+    color = SPLIT_COLORS["validation"]
+    axes.plot(sizes, means, color=color, marker="o", ms=4, lw=1.6)
+    low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+    high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+    axes.fill_between(sizes, low, high, color=color, alpha=0.18, lw=0)
+    if sizes:
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [str(one) for one in sizes])
+        axes.minorticks_off()
+    axes.set_xlabel("training sentences")
+    axes.set_ylabel("micro F1, strict, validation")
+    return figure
+
+
 def _use_log_scale(axes: Axes, lowest: float) -> None:
     """Late losses differ by little, which only a log scale shows; it needs values above 0."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator

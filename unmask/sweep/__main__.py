@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unmask.config import gray_codes
+from unmask.config_file import add_config_flags, parse, to_yaml
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 from unmask.sweep.search_flags import add_search_flags, search_from
@@ -64,7 +66,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--seeds",
-        type=_seeds,
+        type=whole_numbers,
         default=(120, 121, 122, 123, 124),
         metavar="N,N",
         help="default: 120,121,122,123,124",
@@ -83,32 +85,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="whose test split is scored: the configuration chosen on validation and the "
         "baselines, all configurations (the published analysis), or none (default: chosen)",
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "-d",
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with train, validation and test files in any format that is read",
-    )
-    data.add_argument(
-        "--train-from",
-        metavar="SPLIT[:SHARE]",
-        help="train on part of another split where there is no training file",
-    )
-    data.add_argument(
-        "--validation-from",
-        metavar="SPLIT:SHARE",
-        help="hold out for validation: train:0.1 a random tenth, train:200 the last 200",
-    )
-    data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
-    data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
-    data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
-    data.add_argument(
-        "--limit-validation", type=int, metavar="N", help="first N validation sentences"
-    )
+    add_data_flags(parser)
     add_search_flags(parser)
-    _add_recipe_flags(parser.add_argument_group("recipe (each flag overrides the preset)"))
+    add_recipe_flags(parser)
+    add_config_flags(parser)
     how = parser.add_argument_group("how to run")
     how.add_argument(
         "-o",
@@ -153,7 +133,37 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--debug", action="store_true", help="show where an error came from")
 
 
-def _add_recipe_flags(recipe: Any) -> None:
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Where sentences come from."""
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "-d",
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with train, validation and test files in any format that is read",
+    )
+    data.add_argument(
+        "--train-from",
+        metavar="SPLIT[:SHARE]",
+        help="train on part of another split where there is no training file",
+    )
+    data.add_argument(
+        "--validation-from",
+        metavar="SPLIT:SHARE",
+        help="hold out for validation: train:0.1 a random tenth, train:200 the last 200",
+    )
+    data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
+    data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
+    data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
+    data.add_argument(
+        "--limit-validation", type=int, metavar="N", help="first N validation sentences"
+    )
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for each field of the recipe that is often changed."""
+    recipe = parser.add_argument_group("recipe (each flag overrides the preset)")
     recipe.add_argument(
         "--preset",
         choices=tuple(PRESETS),
@@ -163,6 +173,12 @@ def _add_recipe_flags(recipe: Any) -> None:
     recipe.add_argument("--learning-rate", type=float, metavar="X")
     recipe.add_argument("--epochs", type=int, metavar="N")
     recipe.add_argument("--max-steps", type=int, metavar="N", help="optimizer steps")
+    recipe.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop a run after N epochs without a better validation F1, and keep its best weights",
+    )
     recipe.add_argument("-b", "--batch-size", type=int, metavar="N", help="sentences a micro-batch")
     recipe.add_argument("--accumulation", type=int, metavar="N", help="micro-batches a step")
     recipe.add_argument("--lora-rank", type=int, metavar="N")
@@ -175,15 +191,20 @@ def _add_recipe_flags(recipe: Any) -> None:
 
 
 def recipe_from(arguments: argparse.Namespace) -> Recipe:
-    """The preset with the flags that were given laid over it."""
-    preset = arguments.preset or ("tiny" if arguments.model == "tiny" else "paper")
-    names = {field.name for field in fields(Recipe)} - {"preset", "quantization"}
-    overrides = {name: getattr(arguments, name, None) for name in names}
-    recipe = load_recipe(preset, **overrides)
-    if arguments.quantization is not None:
-        chosen = None if arguments.quantization == "none" else arguments.quantization
-        recipe = Recipe.from_dict({**recipe.to_dict(), "quantization": chosen})
-    return recipe
+    """The preset, over it the configuration file, the flags, and the dotted fields."""
+    from_file = dict(getattr(arguments, "recipe_file", {}))
+    named = from_file.pop("preset", None)
+    preset = arguments.preset or named or ("tiny" if arguments.model == "tiny" else "paper")
+    names = {field.name for field in fields(Recipe)} - {"preset"}
+    flags = {name: getattr(arguments, name, None) for name in names}
+    given = {
+        **from_file,
+        **{name: value for name, value in flags.items() if value is not None},
+        **getattr(arguments, "recipe_dotted", {}),
+    }
+    if given.get("quantization") == "none":
+        given["quantization"] = None
+    return Recipe.from_dict({**load_recipe(preset).to_dict(), **given})
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -227,7 +248,7 @@ def one_by_one(arguments: argparse.Namespace) -> list[argparse.Namespace]:
     With several tasks each reads the folder of its name in --data-dir.
     """
     models, tasks = (_names(text) for text in (arguments.model, arguments.task))
-    out = arguments.out or _default_out(models, tasks)
+    out = arguments.out or default_out(models, tasks)
     folder = arguments.data_dir
     pairs = []
     for task in tasks:
@@ -272,7 +293,8 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
     return replace(settings, baselines=_baselines(arguments, console))
 
 
-def _default_out(models: Sequence[str], tasks: Sequence[str]) -> Path:
+def default_out(models: Sequence[str], tasks: Sequence[str]) -> Path:
+    """The folder of a sweep that was given none."""
     names = [
         Path(model).resolve().name if Path(model).is_dir() else model.replace("/", "--")
         for model in models
@@ -309,7 +331,8 @@ def _codes(text: str) -> tuple[str, ...]:
     return tuple(code.strip() for code in text.split(separator) if code.strip())
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """A list of numbers as flags have it: 120,121."""
     try:
         return tuple(int(seed) for seed in text.split(","))
     except ValueError:
@@ -334,9 +357,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser)
-    arguments = parser.parse_args(argv)
-    with one_line_errors(PROGRAM, arguments.debug, resumes=True):
-        run(arguments)
+    with one_line_errors(PROGRAM, "--debug" in (argv or sys.argv), resumes=True):
+        arguments = parse(parser, sys.argv[1:] if argv is None else argv)
+        if arguments.print_config:
+            print(to_yaml(parser, arguments, recipe_from(arguments).to_dict()), end="")
+        else:
+            run(arguments)
 
 
 if __name__ == "__main__":

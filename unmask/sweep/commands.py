@@ -1,13 +1,39 @@
-"""`unmask compare` and `unmask suggest`: what to ask of a sweep, after it and before it."""
+"""`unmask train`, `few-shot`, `compare`, `suggest`: single runs, and questions to a sweep."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unmask.sweep.__main__ import add_flags, one_by_one, settings_from
+from unmask.config_file import add_config_flags
+from unmask.sweep.__main__ import (
+    DEFAULT_MODEL,
+    DEFAULT_TASK,
+    add_data_flags,
+    add_flags,
+    add_recipe_flags,
+    default_out,
+    one_by_one,
+    recipe_from,
+    settings_from,
+    whole_numbers,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.sweep.plan import SweepSettings
+
+TRAIN_EXAMPLES = """\
+examples:
+  unmask train --unmask 0110                        the embedded corpus and backbone
+  unmask train -m smollm2-135m --unmask 0011 -t mine -d ~/my-files --preset quick --patience 3
+
+Prints the folder of the labeler. The same command again goes on where it was."""
 
 Add = Callable[[str, object, str], argparse.ArgumentParser]
 """Adds a command by name, function and help, and gives its parser."""
@@ -15,6 +41,16 @@ Add = Callable[[str, object, str], argparse.ArgumentParser]
 
 def add_to(add: Add) -> None:
     """Add the commands of this file to the `unmask` parser."""
+    command = add("train", train, "train one labeler")
+    command.epilog = TRAIN_EXAMPLES
+    _add_train_flags(command)
+
+    command = add("few-shot", few_shot, "show how many training sentences a labeler takes")
+    _add_train_flags(command, of_one_run=False)
+    command.add_argument(
+        "--sizes", type=whole_numbers, default=(10, 20, 50, 100), metavar="N,N", help="10,20,50,100"
+    )
+
     command = add("compare", compare, "test whether one configuration or labeler beats another")
     command.add_argument("names", nargs="+", metavar="NAME", help="codes or baselines; or folders")
     command.add_argument("--in", dest="folder", type=Path, metavar="DIR", help="--out of a sweep")
@@ -37,6 +73,84 @@ def add_to(add: Add) -> None:
     command.add_argument("--json", action="store_true", help="JSON in place of text")
 
 
+def _add_train_flags(command: argparse.ArgumentParser, of_one_run: bool = True) -> None:
+    what = command.add_argument_group("what to train")
+    what.add_argument("-m", "--model", default=DEFAULT_MODEL, metavar="NAME", help="backbone")
+    what.add_argument(
+        "--unmask",
+        metavar="CODE",
+        help='which layers look right, such as 0110 or "layers:0,1,5-7"; none for an encoder',
+    )
+    what.add_argument("-t", "--task", default=DEFAULT_TASK, metavar="NAME")
+    if of_one_run:
+        what.add_argument("--seed", type=int, default=120, metavar="N")
+        what.add_argument(
+            "--test", choices=("score", "none"), default="score", help="of the test split (score)"
+        )
+    else:
+        what.add_argument("--seeds", type=whole_numbers, default=(120, 121, 122), metavar="N,N")
+    add_data_flags(command)
+    add_recipe_flags(command)
+    add_config_flags(command)
+    how = command.add_argument_group("how")
+    how.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: results/MODEL-TASK")
+    how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
+    how.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="X")
+    how.add_argument("--debug", action="store_true", help="show where an error came from")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train one labeler, and print its folder."""
+    from unmask.sweep.execute import load_corpus
+    from unmask.sweep.single import train_one
+
+    console = _console()
+    test = "none" if arguments.test == "none" else "chosen"
+    settings = replace(_settings(arguments, (arguments.seed,)), test=test, epoch_scores=True)
+    corpus = load_corpus(settings)
+    for note in corpus.notes:
+        console.print(f"note: {note}")
+    sys.stdout.write(f"{train_one(settings, arguments.unmask, corpus, console)}\n")
+
+
+def few_shot(arguments: argparse.Namespace) -> None:
+    """Train on more and more sentences, and show what it gains."""
+    from unmask.sweep.execute import load_corpus
+    from unmask.sweep.few_shot import few_shot as measure
+
+    settings = replace(_settings(arguments, arguments.seeds), test="none")
+    corpus, console = load_corpus(settings), _console()
+    curve = measure(settings, arguments.unmask, corpus, arguments.sizes, console)
+    sys.stdout.write(f"{curve.to_text()}\n{curve.figure}\n")
+
+
+def _settings(arguments: argparse.Namespace, seeds: tuple[int, ...]) -> SweepSettings:
+    from unmask.sweep.plan import SweepSettings
+
+    return SweepSettings(
+        model=arguments.model,
+        task=arguments.task,
+        recipe=recipe_from(arguments),
+        seeds=seeds,
+        data_dir=arguments.data_dir,
+        train_from=arguments.train_from,
+        validation_from=arguments.validation_from,
+        column=arguments.column,
+        repair=arguments.repair,
+        limit_train=arguments.limit_train,
+        out=arguments.out or default_out([arguments.model], [arguments.task]),
+        device=arguments.device,
+        checkpoint_seconds=arguments.checkpoint_seconds,
+    )
+
+
+def _console() -> Console:
+    """For what happens on the way: stderr, without markup, since names come from data."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def compare(arguments: argparse.Namespace) -> None:
     """Compare configurations of a ledger, or saved labelers on a file."""
     from unmask.sweep.comparison import compare_configurations, compare_labelers
@@ -55,15 +169,13 @@ def suggest(arguments: argparse.Namespace) -> None:
     """Rank the configurations of a sweep, and check the ranking where its results are there."""
     import json
 
-    from rich.console import Console
-
     from unmask.sweep.execute import load_corpus
     from unmask.sweep.suggest import suggest
 
     sweeps = one_by_one(arguments)
     if len(sweeps) > 1:
         raise ValueError("suggest takes one --model and one --task; run it once for each")
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console = _console()
     settings = settings_from(sweeps[0], console)
     found = suggest(settings, load_corpus(settings), console, arguments.probe_steps)
     text = json.dumps(found.to_dict(), indent=2) if arguments.json else found.to_text()

@@ -41,7 +41,16 @@ def score_test(job: Job) -> None:
         for result in finished
         if result.run.config in tested and "test" not in result.scores
     ]
-    for stack in stacks(due, RUNS_PER_MODEL):
+    score_runs(job, due)
+
+
+def score_runs(job: Job, runs: Sequence[Run]) -> None:
+    """Score these finished runs on the test split, and write it down.
+
+    Raises:
+        ValueError: when a run's adapter is gone, damaged or of another backbone.
+    """
+    for stack in stacks(runs, RUNS_PER_MODEL):
         with job.model(stack) as model:
             for index, run in enumerate(stack):
                 load_adapter(model, job.folder(run), index)

@@ -1,0 +1,49 @@
+"""The few-shot curve: one point a size, from what the ledger has or lacks."""
+
+from statistics import fmean, stdev
+
+import pytest
+
+from unmask.cli import main
+from unmask.results.ledger import Ledger
+
+
+@pytest.fixture
+def flags(data_dir, tmp_path):
+    return [
+        *("few-shot", "--task", "small", "--data-dir", str(data_dir), "--device", "cpu"),
+        *("--out", str(tmp_path / "out"), "--max-steps", "2", "--unmask", "0110"),
+    ]
+
+
+def test_every_size_is_a_point_with_the_spread_over_seeds(flags, tmp_path, capsys, monkeypatch):
+    main([*flags, "--sizes", "40,8", "--seeds", "1,2"])
+    said = capsys.readouterr().out.splitlines()
+    results = Ledger(tmp_path / "out" / "ledger.jsonl").results()
+    assert len({(one.run.data_fingerprint, one.run.seed) for one in results}) == 4
+    assert not any("test" in one.scores for one in results)
+    for line, size in zip(said[1:3], (8, 40), strict=True):
+        number, mean, spread, count = line.split()
+        of_size = results[:2] if size == 8 else results[2:]
+        f1s = [one.scores["validation"]["f1"] for one in of_size]
+        assert (int(number), int(count)) == (size, 2)
+        assert (float(mean), float(spread)) == pytest.approx((fmean(f1s), stdev(f1s)), abs=1e-4)
+    assert (tmp_path / "out" / "few_shot.png").stat().st_size > 5000
+    assert said[3] == str(tmp_path / "out" / "few_shot.png")
+    monkeypatch.setattr("unmask.sweep.train.fit", None)  # nothing is left to train
+    main([*flags, "--sizes", "8,40", "--seeds", "1,2"])
+    assert capsys.readouterr().out.splitlines() == said
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ("8,8", r"--sizes must be one or more different numbers, got \[8, 8\]"),
+        ("8,900", "--sizes: 900 is not between 1 and the 48 in training"),
+        ("0", "--sizes: 0 is not between 1 and the 48 in training"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(flags, capsys, sizes, message):
+    with pytest.raises(SystemExit, match="2"):
+        main([*flags, "--sizes", sizes])
+    assert message.replace("\\", "") in capsys.readouterr().err
