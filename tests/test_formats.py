@@ -31,6 +31,15 @@ def test_spacy_draws_what_displacy_is_given():
     assert html.count("PER") == 2
 
 
+def test_html_marks_the_spans_and_shows_text_as_text():
+    html = convert(
+        "html", "<i>Ada</i>", [Prediction(text="Ada", label="PER", score=1.0, start=3, end=6)]
+    )
+    assert "&lt;i&gt;" in html
+    assert "<i>" not in html
+    assert html.count("PER") == 1
+
+
 def test_conll_lines_read_back_as_the_same_spans(tmp_path):
     from unmask.data.readers import read_file
 
@@ -57,7 +66,7 @@ def test_brat_cuts_a_span_at_line_breaks():
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_every_format_takes_an_input_without_spans(name):
-    assert not convert(name, "", []) or name in ("spacy", "conll")
+    assert not convert(name, "", []) or name in ("html", "spacy", "conll")
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -89,6 +90,45 @@ def test_evaluate_gives_the_score_of_the_scorer_and_the_mistakes(saved, labeler,
         counts[kind] for kind in ("boundary", "label", "missed")
     ) == sum(row["support"] for row in expected.scores["per_label"].values())
     assert "strict, IOB2, 12 sentences, 0 words cut" in out
+
+
+def test_evaluate_writes_a_page_and_json(saved, data_dir, tmp_path, capsys):
+    flags = ["--data-dir", str(data_dir), "--split", "validation"]
+    main(["evaluate", str(saved), *flags, "--json", "--html", str(tmp_path / "page.html")])
+    said = json.loads(capsys.readouterr().out)
+    assert said["scores"]["num_sentences"] == 12
+    assert (
+        sum(total for _, total in said["mistakes"]["recall_by_length"].values())
+        == (said["scores"]["support"])
+    )
+    page = (tmp_path / "page.html").read_text()
+    assert f"{said['scores']['f1']:.4f}" in page
+    assert "on data, validation</h1>" in page
+
+
+def test_evaluate_shows_what_another_labeler_mends_and_breaks(saved, labeler, data_dir, capsys):
+    from unmask.evaluation import evaluate
+
+    other = saved.parent / "other"
+    labeler.save_pretrained(other)
+    config = other / "unmask_config.json"
+    values = json.loads(config.read_text())
+    values.update(bidirectional=[False] * 8, num_groups=4)
+    config.write_text(json.dumps(values))
+    flags = ["--data-dir", str(data_dir), "--split", "validation"]
+    main(["evaluate", str(saved), *flags, "--against", str(other)])
+    out = capsys.readouterr().out
+    counts = re.match(r"F1 \S+ -> \S+; (\d+) sentences are better .*, (\d+) worse", out)
+    assert counts
+    assert int(counts[1]) + int(counts[2]) > 0, "the mask changes nothing: this tests nothing"
+    assert out.count("better by") == min(int(counts[1]), 10)
+    assert out.count("worse by") == min(int(counts[2]), 10)
+    main(["evaluate", str(saved), *flags, "--against", str(saved)])
+    assert "0 sentences are better with the second labeler, 0 worse" in capsys.readouterr().out
+    corpus = lookright.generate(3, 20, 12, 12)
+    first, second = (evaluate(labeler, part) for part in (corpus.validation, corpus.test))
+    with pytest.raises(ValueError, match="can only be compared on the same sentences"):
+        first.against(second)
 
 
 def test_evaluating_an_empty_split_is_refused(saved, data_dir, capsys):

@@ -2,6 +2,7 @@
 
     unmask   [{"text", "label", "score", "start", "end"}], as `predict` returns them
     hf       [{"entity_group", "score", "word", "start", "end"}], like transformers' pipeline
+    html     a stretch of HTML with the spans marked, drawn by displacy
     spacy    {"text", "ents": [{"start", "end", "label"}], "title"}, what displacy draws
     conll    "word TAG" lines in IOB2, a blank line at the end
     brat     the contents of an .ann file
@@ -56,6 +57,13 @@ def _spacy(item: Input, spans: list[Prediction]) -> dict[str, Any]:
     return {"text": _text(item), "ents": ents, "title": None}
 
 
+def _html(item: Input, spans: list[Prediction]) -> str:
+    from spacy import displacy
+
+    # jupyter=False: what is returned must not depend on where it is called.
+    return str(displacy.render(_spacy(item, spans), style="ent", manual=True, jupyter=False))
+
+
 def _conll(item: Input, spans: list[Prediction]) -> str:
     words, starts = _words(item)
     word_at = {start: index for index, start in enumerate(starts)}
@@ -106,6 +114,7 @@ def _words(item: Input) -> tuple[list[str], list[int]]:
 FORMATS: dict[str, Callable[[Input, list[Prediction]], Any]] = {
     "unmask": lambda item, spans: spans,
     "hf": _hf,
+    "html": _html,
     "spacy": _spacy,
     "conll": _conll,
     "brat": _brat,

@@ -72,7 +72,8 @@ class Labeler(nn.Module, ABC):
             on_truncation: for inputs longer than `max_subtokens`: "window" reads all of them in
                 overlapping windows, "error" raises, "warn" leaves out the rest and says so.
             show_progress_bar: on stderr.
-            format: one of `unmask.formats.FORMATS`: "unmask", "hf", "spacy", "conll", "brat".
+            format: one of `unmask.formats.FORMATS`: "unmask", "hf", "html", "spacy",
+                "conll", "brat".
 
         Returns:
             For one text a list of spans, otherwise one such list per input in the order given;

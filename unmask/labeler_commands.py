@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 READ_AHEAD = 64
 """Lines of a file that are labelled together."""
 
-FORMATS = ("unmask", "hf", "spacy", "conll")
+FORMATS = ("unmask", "hf", "html", "spacy", "conll")
 """Those of `unmask.formats` that make sense line by line."""
 
 
@@ -59,8 +59,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from unmask.evaluation import evaluate as measure
 
     corpus = arguments.load(arguments)
-    labeler = _load_labeler(arguments)
-    print(measure(labeler, corpus.split(arguments.split), corpus.train or None).to_text())
+    sentences, train = corpus.split(arguments.split), corpus.train or None
+    found = measure(_load_labeler(arguments), sentences, train)
+    if arguments.against:
+        other = argparse.Namespace(**{**vars(arguments), "model": arguments.against})
+        print(found.against(measure(_load_labeler(other), sentences, train)).to_text())
+        return
+    print(json.dumps(found.to_dict(), indent=2) if arguments.json else found.to_text())
+    if arguments.html:
+        title = f"{arguments.model} on {corpus.name}, {arguments.split}"
+        arguments.html.write_text(found.to_html(title), encoding="utf-8")
+        sys.stderr.write(f"{arguments.html}\n")
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
@@ -164,6 +173,12 @@ def add_to(
         add_data(command)
         command.add_argument("--split", default=split, choices=("train", "validation", "test"))
         command.set_defaults(load=load)
+        if name == "evaluate":
+            command.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+            command.add_argument("--json", action="store_true", help="JSON in place of text")
+            command.add_argument(
+                "--against", metavar="FOLDER", help="show what this labeler does better and worse"
+            )
 
     command = add_one("explain", explain, "show which layers' looking right changed a label")
     command.add_argument("file", help="text, one input a line, or -")

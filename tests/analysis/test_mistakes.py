@@ -100,6 +100,21 @@ def test_confusions_name_both_labels_and_worst_sentences_come_first():
     assert report.to_dict()["confusions"] == [["A", "B", 2]]
 
 
+def test_recall_is_split_by_length_and_by_where_a_span_begins():
+    words = tuple("abcdefghi")
+    gold = ("B-A", "O", "B-A", "I-A", "O", "B-A", "I-A", "I-A", "I-A")
+    predicted = [["B-A", "O", "B-A", "O", "O", *gold[5:]]]
+    report = find_mistakes([Sentence("0", words, gold)], predicted)
+    assert report.recall_by_length == {
+        "1 word": (1, 1),
+        "2 words": (0, 1),
+        "3 words": (0, 0),
+        "4 words or more": (1, 1),
+    }
+    expected = {"first third": (1, 2), "second third": (1, 1), "last third": (0, 0)}
+    assert report.recall_by_position == expected
+
+
 def test_an_entity_is_seen_only_with_the_same_words_and_label():
     train = [Sentence("t", ("New", "York"), ("B-LOC", "I-LOC"))]
     sentences = [

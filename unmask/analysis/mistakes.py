@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unmask.data.sentence import Sentence, Span
 from unmask.data.tags import spans_from_tags
 
 KINDS = ("boundary", "label", "missed", "invented")
+LENGTHS = ("1 word", "2 words", "3 words", "4 words or more")
+POSITIONS = ("first third", "second third", "last third")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,9 @@ class MistakeReport:
     `per_label` counts correct, boundary, label and missed by gold label and invented by
     predicted label. `confusions` counts (gold label, predicted label) of label mistakes.
     `recall_by_exposure` maps "seen" and "unseen" to (gold spans found, gold spans), or is None
-    when no training sentences were given. `worst` lists (sentence index, wrong spans), most
-    first.
+    when no training sentences were given; `recall_by_length` does the same for the words of a
+    span, `recall_by_position` for the third of its sentence in which a span begins. `worst` lists
+    (sentence index, wrong spans), most first.
     """
 
     mistakes: tuple[Mistake, ...]
@@ -49,6 +52,8 @@ class MistakeReport:
     per_label: dict[str, dict[str, int]]
     confusions: dict[tuple[str, str], int]
     recall_by_exposure: dict[str, tuple[int, int]] | None
+    recall_by_length: dict[str, tuple[int, int]]
+    recall_by_position: dict[str, tuple[int, int]]
     worst: tuple[tuple[int, int], ...]
 
     @property
@@ -65,9 +70,19 @@ class MistakeReport:
             "counts": self.counts,
             "per_label": self.per_label,
             "confusions": [[*pair, count] for pair, count in self.confusions.items()],
-            "recall_by_exposure": exposure and {name: list(of) for name, of in exposure.items()},
+            "recall_by_exposure": exposure and _as_lists(exposure),
+            "recall_by_length": _as_lists(self.recall_by_length),
+            "recall_by_position": _as_lists(self.recall_by_position),
             "worst": [list(row) for row in self.worst],
         }
+
+
+class _Outcome(NamedTuple):
+    """A gold span, and whether it was found."""
+
+    sentence: Sentence
+    span: Span
+    is_found: bool
 
 
 def find_mistakes(
@@ -91,15 +106,20 @@ def find_mistakes(
         hits, wrong = sort_spans(spans_from_tags(sentence.tags), spans_from_tags(tags), index)
         mistakes += wrong
         correct += [(index, span) for span in hits]
+    outcomes = [_Outcome(sentences[index], span, True) for index, span in correct]
+    outcomes += [_Outcome(sentences[m.sentence], m.gold, False) for m in mistakes if m.gold]
     exposure = None
     if train is not None:
-        exposure = _exposure(sentences, mistakes, correct, surface_forms(train))
+        forms = surface_forms(train)
+        exposure = _recall(outcomes, ("seen", "unseen"), lambda one: _exposure(one, forms))
     return MistakeReport(
         mistakes=tuple(mistakes),
         num_correct=len(correct),
         per_label=_count_per_label(mistakes, [span for _, span in correct]),
         confusions=_count_confusions(mistakes),
         recall_by_exposure=exposure,
+        recall_by_length=_recall(outcomes, LENGTHS, _length),
+        recall_by_position=_recall(outcomes, POSITIONS, _position),
         worst=_worst_sentences(mistakes, num_worst),
     )
 
@@ -196,23 +216,31 @@ def _count_confusions(mistakes: list[Mistake]) -> dict[tuple[str, str], int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _exposure(
-    sentences: Sequence[Sentence],
-    mistakes: list[Mistake],
-    correct: list[tuple[int, Span]],
-    seen_forms: set[tuple[str, tuple[str, ...]]],
+def _recall(
+    outcomes: Sequence[_Outcome], names: Sequence[str], name_of: Callable[[_Outcome], str]
 ) -> dict[str, tuple[int, int]]:
-    """(found, all) gold spans, for those seen in training and those not."""
-    outcomes = [(index, span, True) for index, span in correct]
-    outcomes += [(mistake.sentence, mistake.gold, False) for mistake in mistakes if mistake.gold]
-    found: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for index, span, is_found in outcomes:
-        form = (span.label, sentences[index].words[span.start : span.end])
-        name = "seen" if form in seen_forms else "unseen"
-        total[name] += 1
-        found[name] += is_found
-    return {name: (found[name], total[name]) for name in ("seen", "unseen")}
+    """(found, all) gold spans by name."""
+    total = Counter(map(name_of, outcomes))
+    found = Counter(name_of(outcome) for outcome in outcomes if outcome.is_found)
+    return {name: (found[name], total[name]) for name in names}
+
+
+def _exposure(outcome: _Outcome, seen_forms: set[tuple[str, tuple[str, ...]]]) -> str:
+    span = outcome.span
+    form = (span.label, outcome.sentence.words[span.start : span.end])
+    return "seen" if form in seen_forms else "unseen"
+
+
+def _length(outcome: _Outcome) -> str:
+    return LENGTHS[min(outcome.span.end - outcome.span.start, len(LENGTHS)) - 1]
+
+
+def _position(outcome: _Outcome) -> str:
+    return POSITIONS[outcome.span.start * len(POSITIONS) // len(outcome.sentence.words)]
+
+
+def _as_lists(counts: dict[str, tuple[int, int]]) -> dict[str, list[int]]:
+    return {name: list(of) for name, of in counts.items()}
 
 
 def _worst_sentences(mistakes: list[Mistake], num_worst: int) -> tuple[tuple[int, int], ...]:

@@ -64,7 +64,7 @@ class PredictRequest(BaseModel):
 
     inputs: Text | list[Text] | list[list[Word]]
     threshold: float | None = Field(default=None, ge=0, le=1)
-    format: Literal["unmask", "hf", "spacy", "conll", "brat"] = "unmask"
+    format: Literal["unmask", "hf", "html", "spacy", "conll", "brat"] = "unmask"
 
 
 def create_app(labeler: UnmaskedForTokenClassification, limits: Limits | None = None) -> FastAPI:
