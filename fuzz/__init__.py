@@ -1,0 +1,1 @@
+"""Broken input by the hundred thousand: readers, settings, saved folders, records. See `run`."""
