@@ -36,13 +36,17 @@ class Target(NamedTuple):
     seeds: list[bytes]
 
 
-def _text(data: bytes, folder: Path) -> None:
-    from unmask.data.readers import read_file
+def _corpus_file(suffixes: tuple[str, ...]) -> Callable[[bytes, Path], None]:
+    """The first byte picks the ending, the rest is the file."""
 
-    suffix = TEXT_SUFFIXES[data[0] % len(TEXT_SUFFIXES)] if data else ".txt"
-    path = folder / f"train{suffix}"
-    path.write_bytes(data[1:])
-    read_file(path)
+    def run(data: bytes, folder: Path) -> None:
+        from unmask.data.readers import read_file
+
+        path = folder / f"train{suffixes[data[0] % len(suffixes)] if data else suffixes[0]}"
+        path.write_bytes(data[1:])
+        read_file(path)
+
+    return run
 
 
 def _brat(data: bytes, folder: Path) -> None:
@@ -53,15 +57,6 @@ def _brat(data: bytes, folder: Path) -> None:
     (folder / "one.txt").write_bytes(text)
     (folder / "one.ann").write_bytes(annotations)
     read_brat(folder, ReadOptions())
-
-
-def _binary(data: bytes, folder: Path) -> None:
-    from unmask.data.readers import read_file
-
-    suffix = BINARY_SUFFIXES[data[0] % len(BINARY_SUFFIXES)] if data else ".spacy"
-    path = folder / f"train{suffix}"
-    path.write_bytes(data[1:])
-    read_file(path)
 
 
 def _settings(data: bytes, folder: Path) -> None:
@@ -194,9 +189,11 @@ def targets() -> dict[str, Target]:
     line = json.dumps({"kind": "run", **json.loads(record)}).encode() + b"\n"
     progress = json.dumps({"run_id": "0123456789abcdef", "steps": 1})
     return {
-        "text": Target(_text, seeds),
+        "text": Target(_corpus_file(TEXT_SUFFIXES), seeds),
         "brat": Target(_brat, [b"Anna left\x00T1\tPER 0 4\tAnna\n"]),
-        "binary": Target(_binary, [b"\x00" + _doc_bin(), b"\x01" + _parquet()]),
+        "binary": Target(
+            _corpus_file(BINARY_SUFFIXES), [b"\x00" + _doc_bin(), b"\x01" + _parquet()]
+        ),
         "settings": Target(_settings, [yaml]),
         "saved_config": Target(_saved_config, [json.dumps(CONFIG).encode()]),
         "adapter": Target(_adapter, [_safetensors()]),

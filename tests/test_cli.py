@@ -14,7 +14,16 @@ import unmask.attention
 from unmask.cli import main
 from unmask.model import UnmaskedForTokenClassification
 
-COMMANDS = ("sweep", "doctor", "check-data", "rdrr", "predict", "report")
+COMMANDS = (
+    "sweep",
+    "train",
+    "few-shot",
+    "doctor",
+    "check-data",
+    "rdrr",
+    "predict",
+    "report",
+)
 SENTENCES = "Barack B-PER\nObama I-PER\nwas O\nborn O\nin O\nHawaii B-LOC\n. O\n"
 
 needs_parser = pytest.mark.skipif(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unmask.config import gray_codes
 from unmask.config_file import add_config_flags, parse, to_yaml
@@ -274,13 +274,7 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         configs=gray_codes(4) if arguments.configs is None else arguments.configs,
         search=search_from(arguments),
         seeds=arguments.seeds,
-        data_dir=arguments.data_dir,
-        train_from=arguments.train_from,
-        validation_from=arguments.validation_from,
-        column=arguments.column,
-        repair=arguments.repair,
-        limit_train=arguments.limit_train,
-        limit_validation=arguments.limit_validation,
+        **data_settings(arguments),
         out=arguments.out,
         fuse=_fuse(arguments.fuse),
         halving=arguments.halving,
@@ -291,6 +285,13 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
     )
     find_weights(settings.model)  # first of all: without them nothing else matters
     return replace(settings, baselines=_baselines(arguments, console))
+
+
+def data_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of `add_data_flags` say, by the names of `SweepSettings`."""
+    names = ("data_dir", "train_from", "validation_from", "column", "repair")
+    names += ("limit_train", "limit_validation")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def default_out(models: Sequence[str], tasks: Sequence[str]) -> Path:

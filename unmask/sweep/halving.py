@@ -113,13 +113,7 @@ def _train_to(
             for run in runs
         ]
         folders = [job.folder(run) for run in runs]
-        fit(
-            model,
-            trainees,
-            folders,
-            checkpoint_seconds=job.settings.checkpoint_seconds,
-            watch=job.watch(),
-        )
+        fit(model, trainees, folders, **job.fit_settings())
         for run, trainee, result in zip(
             runs, trainees, job.score(model, "validation"), strict=True
         ):

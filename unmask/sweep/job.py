@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -48,11 +49,13 @@ class Job:
         ids = {run.id for run in self.runs}
         return [result for result in self.ledger.results() if result.run.id in ids]
 
-    def watch(self) -> Watch | None:
-        """What is scored after every epoch: validation, where somebody needs to know."""
-        if self.settings.recipe.patience is None and not self.settings.epoch_scores:
-            return None
-        return Watch(self.corpus.validation, self.console.print)
+    def fit_settings(self) -> dict[str, Any]:
+        """How runs are trained here: checkpoints, and validation where somebody needs to know."""
+        watches = self.settings.recipe.patience is not None or self.settings.epoch_scores
+        return {
+            "checkpoint_seconds": self.settings.checkpoint_seconds,
+            "watch": Watch(self.corpus.validation, self.console.print) if watches else None,
+        }
 
     @contextmanager
     def model(self, runs: Sequence[Run]) -> Iterator[UnmaskedForTokenClassification]:

@@ -80,13 +80,7 @@ def train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence])
     with job.model(runs) as model:
         trainees = [Trainee(r.name, r.seed, r.recipe, train, Progress(r.id)) for r in runs]
         folders = [job.folder(run) for run in runs]
-        fit(
-            model,
-            trainees,
-            folders,
-            checkpoint_seconds=job.settings.checkpoint_seconds,
-            watch=job.watch(),
-        )
+        fit(model, trainees, folders, **job.fit_settings())
         started = time.monotonic()
         scores = job.score(model, "validation", keep_for=runs)
         seconds = (time.monotonic() - started) / len(runs)
