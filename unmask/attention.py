@@ -166,7 +166,7 @@ def _let_generate(model: nn.Module, allowed: bool) -> None:
     if allowed:
         model.__dict__.pop("generate", None)
     else:
-        model.generate = _refuse_generation  # pyright: ignore[reportAttributeAccessIssue]
+        model.generate = _refuse_generation  # pyright: ignore[reportArgumentType]
 
 
 def _refuse_generation(*args: Any, **kwargs: Any) -> NoReturn:

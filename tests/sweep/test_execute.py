@@ -1,6 +1,7 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_card_and_record_of_a_tested_labeler_have_its_test_scores_and_others_hav
     done = sweep(configs=("0000", "0011", "0110", "1111"), max_steps=6)
     for name, result in done.by_name.items():
         folder = done.out / "runs" / result.run.id
-        card = ModelCard.load(folder / "README.md")
+        card: Any = ModelCard.load(folder / "README.md")
         splits = {one.dataset_split for one in card.data.eval_results}
         assert ("## Scores on test" in card.text) == ("test" in splits) == (name in done.tested)
         assert RunRecord.read(folder).result.scores == result.scores

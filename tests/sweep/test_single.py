@@ -24,7 +24,7 @@ def test_train_leaves_a_labeler_with_validation_and_test_scores(flags, capsys, m
     (folder,) = said.out.splitlines()
     labeler = UnmaskedForTokenClassification.from_pretrained(folder, device="cpu")
     assert labeler.configs[0].code == "0110"
-    result = RunRecord.read(labeler.loaded_from).result
+    result = RunRecord.read(Path(folder)).result
     assert set(result.scores) == {"validation", "test"}
     assert result.run.recipe.patience == 1
     curve = result.curves["validation_f1"]

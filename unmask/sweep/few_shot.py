@@ -69,7 +69,7 @@ def few_shot(
     ledger = open_ledger(settings)
     points = []
     for size in sorted(sizes):
-        part = corpus.limit_train(size)
+        part = corpus.limit("train", size)
         fingerprint = part.fingerprint()
         runs = [
             Run(loaded.weights.name, settings.task, code, seed, recipe, fingerprint)
