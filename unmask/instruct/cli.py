@@ -59,8 +59,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="PATH",
-        help="folder in any format that is read, a folder of IE INSTRUCTIONS, a .json file of "
-        "UniversalNER conversations, or a .jsonl file that distil wrote",
+        help="folder in any format that is read, a data set or the root of IE INSTRUCTIONS, a "
+        ".json file of UniversalNER conversations, or a .jsonl file that distil wrote",
     )
     data.add_argument("--train-from", metavar="SPLIT[:SHARE]")
     data.add_argument("--validation-from", metavar="SPLIT:SHARE")

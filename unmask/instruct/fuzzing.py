@@ -20,6 +20,7 @@ from unmask.instruct.examples import (
     IEExample,
     Relation,
 )
+from unmask.instruct.hum_answers import write
 from unmask.instruct.hum_formats import COLUMNS, EMPTIES, STYLES
 from unmask.instruct.hum_wordings import TASKS as HUM_TASKS
 from unmask.instruct.instructuie_templates import TASKS as INSTRUCTUIE_TASKS
@@ -96,8 +97,15 @@ def every_parser() -> Iterator[Parser]:
             yield Parser(title, system, query)
             if name == "hum" and query.task in COLUMNS and system.mode == "paper":
                 for number, style in enumerate(STYLES):
-                    form = f"{style} {EMPTIES[number % len(EMPTIES)]}"
-                    yield Parser(f"{title} {form}", system, replace(query, about=form))
+                    empty = EMPTIES[number % len(EMPTIES)]
+                    yield Parser(f"{title} {style} {empty}", system, _in_form(query, style, empty))
+
+
+def _in_form(query: Query, style: str, empty: str) -> Query:
+    """The question with another form of answer."""
+    answer = write(query.task, query.items, query.labels, {}, style, empty)
+    segments = (*query.segments[:-1], replace(query.segments[-1], text=answer))
+    return replace(query, about=f"{style} {empty}", segments=segments)
 
 
 def broken_answer(gold: str, generator: random.Random) -> str:

@@ -185,13 +185,21 @@ def generate(settings: InstructSettings, split: str, console: Console) -> Path:
         queries,
         decoding,
         path,
-        settings={"decoding": vars(decoding), "constrained": grammars is not None},
+        settings=_identity(settings, decoding),
         batch_size=settings.batch_size,
         grammars=grammars,
         seed=settings.seed,
         console=console,
     )
     return path
+
+
+def _identity(settings: InstructSettings, decoding: Decoding) -> dict[str, Any]:
+    """What outputs depend on besides the run; a sample also on what it is drawn with."""
+    identity = {"decoding": vars(decoding), "constrained": settings.decoding == "constrained"}
+    if decoding.sample:
+        identity |= {"seed": settings.seed, "batch_size": settings.batch_size}
+    return identity
 
 
 def evaluate(settings: InstructSettings, split: str) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""Every instruction-tuned system tuned small on one corpus, and an unmasked labeler beside them.
+
+    python experiments/instruct/run.py --data-dir ~/crossner/ai --out results/instruct
+
+Writes the first sentences of each split as a corpus of their own, so that systems and labelers see
+the same ones, then goes through `unmask instruct build|train|generate|evaluate` for each system
+and `python -m unmask.sweep` for the labelers, all into one ledger. What is there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from unmask.data.sentence import SPLITS
+from unmask.data.tasks import load_task
+from unmask.instruct.registry import SYSTEMS, load_system
+
+FILES = {"train": "train.conll", "validation": "dev.conll", "test": "test.conll"}
+RECIPE = {
+    "--preset": "quick",
+    "--learning-rate": "1e-3",
+    "--lora-rank": "16",
+    "--lora-alpha": "32",
+    "--batch-size": "1",
+    "--accumulation": "1",
+}
+TUNING = {
+    "--lora-targets": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
+    "--max-subtokens": "512",
+}
+SWEEP = {"--batch-size": "4", "--max-subtokens": "128"}
+
+
+def main() -> None:
+    """Do what is asked, then write what there is as one JSON file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas; none for none")
+    parser.add_argument("--configs", default="", help="codes of labelers for the sweep")
+    parser.add_argument("--train", type=int, default=100, help="sentences; default: %(default)s")
+    parser.add_argument("--held-out", type=int, default=12, help="sentences of dev and of test")
+    parser.add_argument("--steps", type=int, default=30, help="optimizer steps")
+    parser.add_argument("--max-new-tokens", type=int, default=96)
+    chosen = parser.parse_args()
+    corpus = chosen.out / "corpus"
+    if not corpus.exists():
+        write_sample(chosen.data_dir, corpus, chosen.train, chosen.held_out)
+    for system in filter(None, chosen.systems.split(",")):
+        tune(chosen, system)
+    if chosen.configs:
+        sweep(chosen)
+    write_summary(chosen.out)
+
+
+def write_sample(data_dir: Path, folder: Path, num_train: int, num_held_out: int) -> None:
+    """The first sentences of each split, as CoNLL files."""
+    corpus = load_task(data_dir.name, data_dir)
+    partial = folder.with_suffix(".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        number = num_train if split == "train" else num_held_out
+        lines: list[str] = []
+        for sentence in corpus.split(split)[:number]:
+            pairs = zip(sentence.words, sentence.tags, strict=True)
+            lines += [*(f"{word}\t{tag}" for word, tag in pairs), ""]
+        (partial / FILES[split]).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.rename(folder)
+
+
+def tune(chosen: argparse.Namespace, system: str) -> None:
+    """One system from the corpus to the ledger, with free and with constrained answers."""
+    out = chosen.out / system
+    common = [*("--system", system, "--model", chosen.model, "--task", chosen.data_dir.name)]
+    common += [*("--data-dir", str(chosen.out / "corpus"), "--out", str(out))]
+    common += ["--ledger", str(chosen.out / "ledger.jsonl"), "--device", "cpu"]
+    answers = [*common, "--max-new-tokens", str(chosen.max_new_tokens)]
+    if not (out / "build.json").exists():
+        command("build", "-m", "unmask.cli", "instruct", "build", *common)
+    recipe = flags({**RECIPE, **TUNING, "--max-steps": str(chosen.steps)})
+    command("train", "-m", "unmask.cli", "instruct", "train", *common, *recipe)
+    own = load_system(system).decoding()
+    decodings = [("system", "validation"), ("system", "test"), ("constrained", "validation")]
+    if own.sample or own.num_beams > 1:
+        decodings.append(("greedy", "validation"))
+    for decoding, split in decodings:
+        more = ["--decoding", decoding, "--split", split]
+        for step in ("generate", "evaluate"):
+            command(step, "-m", "unmask.cli", "instruct", step, *answers, *more)
+
+
+def sweep(chosen: argparse.Namespace) -> None:
+    """Labelers on the same sentences, into the same ledger."""
+    recipe = flags({**RECIPE, **SWEEP, "--max-steps": str(chosen.steps)})
+    command(
+        "sweep",
+        *("-m", "unmask.sweep", "--model", chosen.model, "--task", chosen.data_dir.name),
+        *("--data-dir", str(chosen.out / "corpus"), "--configs", chosen.configs),
+        *("--seeds", "120", "--baselines", "none", "--test", "all", "--out", str(chosen.out)),
+        *recipe,
+    )
+
+
+def command(name: str, *arguments: str) -> None:
+    """Run python with these arguments; say how long it took."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, *arguments], check=True)
+    print(f"-- {name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def flags(values: dict[str, str]) -> list[str]:
+    """Flags and values in one list."""
+    return [part for pair in values.items() for part in pair]
+
+
+def write_summary(out: Path) -> None:
+    """Every score of every system as `summary.json`."""
+    found = {
+        str(path.relative_to(out)): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(out.glob("*/runs/*/*.scores.json"))
+    }
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    (out / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
