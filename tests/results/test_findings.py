@@ -1,6 +1,8 @@
 """What a group of results is said to show."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unmask.config import UnmaskConfig, gray_codes
 from unmask.results.findings import describe_code, find
@@ -11,6 +13,7 @@ from unmask.results.tables import (
     cost_in_words,
     costs_table,
     environment_table,
+    format_p,
     labels_table,
     main_table,
     recipe_table,
@@ -124,6 +127,31 @@ def test_caveats_name_what_is_missing(make_result):
     assert "There is one seed only" in " ".join(one_seed)
 
 
+def test_test_scores_of_what_was_not_chosen_are_pointed_out(make_result):
+    codes = {"00": 0.5, "01": 0.7, "10": 0.6, "11": 0.5}
+    results = [make_result(code, seed, f1, f1) for code, f1 in codes.items() for seed in (1, 2)]
+    [caveat] = findings_of(results).caveats
+    assert caveat.startswith(
+        "1 configurations were scored on test though they were not chosen (10)"
+    )
+
+
+@settings(max_examples=25, deadline=None)  # each makes all findings
+@given(st.lists(st.none() | st.floats(0, 1), min_size=15, max_size=15))
+def test_no_test_score_changes_the_choice_or_an_order(make_result, test_scores):
+    places = [(code, seed) for code in VALIDATION for seed in (1, 2, 3)]
+    results = [
+        make_result(code, seed, VALIDATION[code] + 0.001 * seed, test)
+        for (code, seed), test in zip(places, test_scores, strict=True)
+    ]
+    findings = findings_of(results)
+    assert findings.chosen is not None
+    assert findings.chosen.name == "0011"
+    assert [row.name for row in findings.main_rows] == ["0000", "1111", "0011", "0001"]
+    best = configurations_table(findings, max_rows=2)
+    assert [row[0] for row in best.rows] == ["0011", "0001"]
+
+
 def test_a_complete_sweep_has_no_caveats(make_result):
     results = [make_result(code, seed) for code in gray_codes(2) for seed in (1, 2)]
     assert findings_of(results).caveats == ()
@@ -181,6 +209,22 @@ def test_environments_that_differ_are_counted(make_result):
 def test_scoring_in_words_says_what_was_cut(make_result):
     assert "strict mode with scheme IOB2" in scoring_in_words([make_result()])
     assert "validation: at most 0 of 300 words cut off" in scoring_in_words([make_result()])
+
+
+def test_gains_are_corrected_for_all_that_are_shown(make_result):
+    of_code = {"00": (0.50, 0.52, 0.51), "11": (0.58, 0.61, 0.59), "01": (0.6, 0.61, 0.65)}
+    results = [
+        make_result(code, seed, f1)
+        for code, of_seeds in of_code.items()
+        for seed, f1 in enumerate(of_seeds)
+    ]
+    larger, smaller = sorted(
+        findings_of(results).gains, key=lambda gain: -(gain.comparison.p_value or 0)
+    )
+    assert smaller.comparison.p_value is not None
+    assert smaller.p_holm == pytest.approx(2 * smaller.comparison.p_value)
+    assert larger.p_holm == larger.comparison.p_value
+    assert f"(Holm {format_p(smaller.p_holm)})" in gain_in_words(smaller)
 
 
 def test_tests_are_reported_with_their_observations(make_result):

@@ -54,6 +54,23 @@ def test_the_published_test_is_a_paired_t_over_the_pairs():
     assert found.p_value == pytest.approx(one_sided_p(gains))
 
 
+def test_the_two_sample_test_of_the_papers_text_stands_beside_it():
+    scores = made_up(np.random.default_rng(4), gain=0.01)
+    means = {code: float(np.mean(list(of.values()))) for code, of in scores.items()}
+    found = published_test(means)
+    assert found is not None
+    shorter, longer = np.array(
+        [(means[one], means[other]) for one, other in output_side_pairs(means)]
+    ).T
+    # Student's: the pooled variance of both sides, 17 + 17 - 2 degrees of freedom.
+    pooled = (shorter.var(ddof=1) + longer.var(ddof=1)) / 2
+    statistic = (longer.mean() - shorter.mean()) / np.sqrt(pooled * 2 / 17)
+    assert found.p_two_sample == pytest.approx(student_t.sf(statistic, 32))
+    sound = seed_test(scores)
+    assert sound is not None
+    assert sound.p_two_sample is None
+
+
 def test_the_sound_test_counts_seeds_not_pairs():
     scores = made_up(np.random.default_rng(1), gain=0.0)
     found = seed_test(scores)

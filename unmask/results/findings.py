@@ -145,7 +145,7 @@ def find(group: Group, counts_of: CountsOf | None = None) -> Findings:
         seed_test=seed_test(validation),
         pair_tests=tuple(pair_tests(validation)) if len(rows) <= MAX_PAIR_TESTED else (),
         layer_effects=layer_effects(validation, num_layers_of(group.results)),
-        caveats=tuple(_caveats(group, rows)),
+        caveats=tuple([*_caveats(group, rows), *_tested_besides(chosen, rows)]),
     )
 
 
@@ -260,6 +260,23 @@ def _caveats(group: Group, rows: Sequence[Row]) -> list[str]:
     if rows and max(seeds.values()) == 1:
         found.append("There is one seed only, so nothing is known about the spread of any score.")
     return found
+
+
+def _tested_besides(chosen: Row | None, rows: Sequence[Row]) -> list[str]:
+    """Configurations whose test scores are known though they were not chosen."""
+    besides = [
+        row.name
+        for row in rows
+        if row.test and row is not chosen and not is_fully_causal(row.name)
+        if not is_fully_open(row.name)
+    ]
+    if chosen is None or not besides:
+        return []
+    named = ", ".join(besides[:4]) + (" and others" if len(besides) > 4 else "")
+    return [
+        f"{len(besides)} configurations were scored on test though they were not chosen ({named}). "
+        "The choice looks at validation alone; a second look at test would not."
+    ]
 
 
 def _scoring_caveats(results: Sequence[RunResult]) -> list[str]:

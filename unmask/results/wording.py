@@ -155,7 +155,10 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _output_side(test: OutputSideTest) -> str:
+    unpaired = ""
+    if test.p_two_sample is not None:
+        unpaired = f" (unpaired, as the paper words it, {format_p(test.p_two_sample)})"
     return (
         f"mean gain {test.gain:+.3f} F1 over {test.num_pairs} pairs, one-sided paired t test on "
-        f"{test.num_observations} observations, {format_p(test.p_value)}"
+        f"{test.num_observations} observations, {format_p(test.p_value)}{unpaired}"
     )
