@@ -126,7 +126,7 @@ def test_runs_that_do_not_count_do_not_come_in_by_their_spans(swept, make_result
 def test_the_page_shows_mistakes_with_every_word_escaped(swept):
     results, kept = swept
     page = render_report(find_all(results, kept), kept=kept)
-    assert "The 1 worst sentences of 0011 on test" in page
+    assert "The one sentence with mistakes of 0011 on test" in page
     assert '<mark class="wrong">Zoë<sub>LOC</sub></mark> &lt;b&gt; met' in page
     assert '<mark class="right">Bo Li<sub>PER</sub></mark>' in page
     assert "<b>met" not in page

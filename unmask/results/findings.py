@@ -113,6 +113,12 @@ class Findings:
         return [*ends, *above, *self.baselines]
 
     @property
+    def others(self) -> list[Row]:
+        """What the chosen configuration is held against: all causal, all open, the baselines."""
+        ends = [row for row in self.rows if is_fully_causal(row.name) or is_fully_open(row.name)]
+        return [row for row in [*ends, *self.baselines] if row is not self.chosen]
+
+    @property
     def num_layers(self) -> int | None:
         """Decoder layers of the backbone, where the runs recorded it."""
         return num_layers_of(self.group.results)

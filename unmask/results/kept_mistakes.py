@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from unmask.analysis.breakdown import Breakdown, GoldSentence, break_down
 from unmask.results.findings import Findings, Row
-from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.kept import Kept, Spans
 from unmask.results.statistics import f1_of
 
@@ -39,16 +38,11 @@ def find_kept_mistakes(findings: Findings, kept: Kept | None) -> MistakesFound |
         sentences = kept.sentences(findings.group.data_fingerprint, split) if predicted else None
         if predicted and sentences:
             found = {findings.chosen.name: break_down(sentences, list(predicted.values()))}
-            for row in _compared_with(findings):
+            for row in findings.others:
                 if spans := _spans_by_seed(row, kept, split):
                     found[row.name] = break_down(sentences, list(spans.values()))
             return MistakesFound(split, findings.chosen.name, sentences, found, predicted)
     return None
-
-
-def _compared_with(findings: Findings) -> list[Row]:
-    ends = [row for row in findings.rows if is_fully_causal(row.name) or is_fully_open(row.name)]
-    return [row for row in [*ends, *findings.baselines] if row is not findings.chosen]
 
 
 def _spans_by_seed(row: Row, kept: Kept, split: str) -> dict[int, Spans]:

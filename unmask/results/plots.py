@@ -165,8 +165,9 @@ def _draw_ceiling(axes: Axes, ceiling: float, caption: str) -> None:
     axes.axhline(ceiling, color=COLORS["ceiling"], lw=1.2, ls=(0, (6, 3)))
     axes.annotate(
         f"{literal(caption)}: {ceiling:.3f}",
-        (0.01, ceiling),
+        (0.99, ceiling),
         xycoords=("axes fraction", "data"),
+        ha="right",  # where all causal, at the left, does not cross it
         xytext=(0, 3),
         textcoords="offset points",
         fontsize=8.5,

@@ -14,13 +14,12 @@ from pathlib import Path
 from unmask.results.about import About
 from unmask.results.effect_plots import layer_figure
 from unmask.results.findings import Findings
-from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.kept import Kept
 from unmask.results.kept_mistakes import find_kept_mistakes
 from unmask.results.plots import configuration_figure, curve_figure
 from unmask.results.report_answer import answer_html, overview_html
 from unmask.results.report_mistakes import mistakes_html
-from unmask.results.report_parts import figure_html, folded, listed, warned
+from unmask.results.report_parts import figure_html, folded, listed, warned, with_contents
 from unmask.results.statistics_tables import LAYERS_CAPTION, layers_table, pairs_table
 from unmask.results.table_layouts import table_to_html
 from unmask.results.tables import (
@@ -91,23 +90,27 @@ def render_page(page: Page, sections: Sequence[Findings]) -> str:
 
 
 def _section(page: Page, findings: Findings, number: int) -> str:
-    parts = [
-        f'<section id="section-{number}"><h2>{escape(findings.group.title)}</h2>',
-        answer_html(findings),
-        warned("Before you believe it", findings.caveats),
-        _configuration_plot(page.about_group(findings), findings, number),
-        f'<h3>Scores</h3><div class="pair"><div>{table_to_html(main_table(findings))}',
-        f"{listed(statistics_in_words(findings))}</div>",
-        f"{table_to_html(configurations_table(findings, _MAX_ROWS))}</div>",
-        _pairs(findings),
-        _layers(findings, number),
-        _labels(findings),
-        mistakes_html(find_kept_mistakes(findings, page.kept), number),
-        _curves(findings, number),
-        _how_it_was_made(page.about_group(findings), findings),
-        "</section>",
-    ]
-    return "\n".join(part for part in parts if part)
+    about = page.about_group(findings)
+    results = findings.group.every_result
+    parts = {
+        "Scores": _scores(findings),
+        "Layer by layer": _layers(findings, number),
+        "Labels": _labels(findings),
+        "Mistakes": mistakes_html(find_kept_mistakes(findings, page.kept), number),
+        "Learning curves": _curves(findings, number),
+        "How it was scored": f"<p>{escape(scoring_in_words(results))}</p>",
+        "How it was made": _how_it_was_made(about, findings),
+    }
+    return "\n".join(
+        [
+            f'<section id="section-{number}"><h2>{escape(findings.group.title)}</h2>',
+            answer_html(findings),
+            warned("Before you believe it", findings.caveats),
+            _configuration_plot(about, findings, number),
+            with_contents(number, parts),
+            "</section>",
+        ]
+    )
 
 
 def _configuration_plot(about: About, findings: Findings, number: int) -> str:
@@ -129,9 +132,14 @@ def _configuration_plot(about: About, findings: Findings, number: int) -> str:
     )
 
 
-def _pairs(findings: Findings) -> str:
-    table = pairs_table(findings)
-    return folded("Pair by pair", table_to_html(table)) if table else ""
+def _scores(findings: Findings) -> str:
+    pairs = pairs_table(findings)
+    return (
+        f'<div class="pair"><div>{table_to_html(main_table(findings))}'
+        f"{listed(statistics_in_words(findings))}</div>"
+        f"{table_to_html(configurations_table(findings, _MAX_ROWS))}</div>"
+        f"{folded('Pair by pair', table_to_html(pairs)) if pairs else ''}"
+    )
 
 
 def _layers(findings: Findings, number: int) -> str:
@@ -146,7 +154,7 @@ def _layers(findings: Findings, number: int) -> str:
         ((9.2, 3.3), (4.0, 3.6)),
         f"{LAYERS_CAPTION}. {layers_in_words(findings)}",
     )
-    return f"<h3>Layer by layer</h3>{figure}{folded('The same in numbers', table_to_html(table))}"
+    return figure + folded("The same in numbers", table_to_html(table))
 
 
 def _labels(findings: Findings) -> str:
@@ -155,34 +163,26 @@ def _labels(findings: Findings) -> str:
     if findings.chosen is None or compared is None or table is None:
         return ""
     more = folded(f"Precision and recall of {findings.chosen.name}", table_to_html(table))
-    return f"<h3>Labels</h3>{table_to_html(compared)}{more}"
+    return table_to_html(compared) + more
 
 
 def _curves(findings: Findings, number: int) -> str:
     """Training loss of the chosen configuration beside both ends and the baselines."""
-    shown = [
-        row
-        for row in [*findings.rows, *findings.baselines]
-        if row is findings.chosen
-        or row.is_baseline
-        or is_fully_causal(row.name)
-        or is_fully_open(row.name)
-    ]
+    shown = [row for row in (findings.chosen, *findings.others) if row is not None]
     curves = {
         row.name: [one.curves["train_loss"] for one in row.results if one.curves.get("train_loss")]
         for row in shown
     }
     curves = {name: of_seeds for name, of_seeds in curves.items() if of_seeds}
     if not curves:
-        return f"<h3>Learning curves</h3><p>Training loss: {NOT_MEASURED}.</p>"
-    figure = figure_html(
+        return f"<p>Training loss: {NOT_MEASURED}.</p>"
+    return figure_html(
         f"c{number}",
         "Training loss by step",
         lambda size: curve_figure(curves, size=size),
         ((9.2, 3.1), (4.0, 3.2)),
         "Training loss by optimizer step, mean over seeds; long runs in equal stretches.",
     )
-    return f"<h3>Learning curves</h3>{figure}"
 
 
 def _how_it_was_made(about: About, findings: Findings) -> str:
@@ -191,9 +191,6 @@ def _how_it_was_made(about: About, findings: Findings) -> str:
     runs = runs_table(findings, _MAX_RUNS)
     cost = cost_in_words(findings.chosen) if findings.chosen else "Cost"
     parts = [
-        "<h3>How it was scored</h3>",
-        f"<p>{escape(scoring_in_words(results))}</p>",
-        "<h3>How it was made</h3>",
         listed(about.notes),
         folded(cost, table_to_html(costs_table(findings, _MAX_ROWS))),
         folded("Training recipe", table_to_html(recipe_table(findings), wordy=True)),

@@ -28,10 +28,7 @@ _KINDS_IN_WORDS = (
 def mistakes_html(found: MistakesFound | None, number: int) -> str:
     """Everything about mistakes in section `number`."""
     if found is None:
-        return (
-            "<h3>Mistakes</h3><p>No predictions were kept with these results, so there is no "
-            "analysis of mistakes.</p>"
-        )
+        return "<p>No predictions were kept with these results, so there is nothing to analyse.</p>"
     confusions = confusions_table(found)
     recall = {name: one.recall for name, one in found.breakdowns.items()}
     figure = ""
@@ -46,8 +43,7 @@ def mistakes_html(found: MistakesFound | None, number: int) -> str:
             "means that the same words are a span of the same label there.",
         )
     parts = [
-        "<h3>Mistakes</h3>",
-        f'<div class="pair"><div>{table_to_html(kinds_table(found))}',
+        f'<div class="pair uneven"><div>{table_to_html(kinds_table(found))}',
         f'<p class="note">{escape(_KINDS_IN_WORDS)}</p></div>',
         f"{table_to_html(confusions) if confusions else ''}</div>",
         figure,
@@ -68,7 +64,11 @@ def _worst_html(found: MistakesFound) -> str:
         ' <mark class="wrong">like this</mark>. Gold spans are marked as missed when any seed '
         "misses them.</p>"
     )
-    title = f"The {len(worst)} worst sentences of {found.chosen} on {found.split}"
+    which = f"The {len(worst)} worst of {len(breakdown.wrong)}"
+    if len(worst) == len(breakdown.wrong):
+        which = f"All {len(worst)}" if len(worst) > 1 else "The one"
+    sentences = "sentences" if len(breakdown.wrong) > 1 else "sentence"
+    title = f"{which} {sentences} with mistakes of {found.chosen} on {found.split}"
     return folded(title, f'{key}<ol class="worst">{items}</ol>')
 
 
@@ -105,4 +105,5 @@ def _line(who: str, words: Sequence[str], spans: Sequence[Span], right: Collecti
         shown.append(f'<mark class="{name}">{text}<sub>{escape(span.label)}</sub></mark>')
         end = span.end
     shown += map(escape, words[end:])
-    return f'<p dir="auto"><span class="who">{escape(who)}</span> {" ".join(shown)}</p>'
+    text = f'<span dir="auto">{" ".join(shown)}</span>'
+    return f'<p class="reading"><span class="who">{escape(who)}</span> {text}</p>'

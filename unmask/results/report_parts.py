@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,18 @@ def figure_html(
 def folded(title: str, content: str) -> str:
     """Content under a title that opens it."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
+
+
+def with_contents(number: int, parts: Mapping[str, str]) -> str:
+    """Parts of section `number` under their titles, with links to them in front; no empty ones."""
+    shown = {title: content for title, content in parts.items() if content}
+    places = {title: f"{title.lower().replace(' ', '-')}-{number}" for title in shown}
+    links = "".join(f'<a href="#{places[title]}">{escape(title)}</a>' for title in shown)
+    bodies = "\n".join(
+        f'<h3 id="{places[title]}">{escape(title)}</h3>{content}'
+        for title, content in shown.items()
+    )
+    return f'<nav class="contents" aria-label="Contents">{links}</nav>\n{bodies}'
 
 
 def listed(sentences: Sequence[str]) -> str:

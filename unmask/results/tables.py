@@ -15,7 +15,6 @@ from typing import Any
 from unmask.recipe import PAPER, Recipe
 from unmask.results.about import About
 from unmask.results.findings import Findings, Row
-from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.run import RunResult
 from unmask.results.statistics import Summary, f1_of, summarize
 
@@ -99,9 +98,7 @@ def labels_compared_table(findings: Findings) -> Table | None:
     if findings.chosen is None:
         return None
     split = "test" if findings.chosen.test else "validation"
-    ends = [row for row in findings.rows if is_fully_causal(row.name) or is_fully_open(row.name)]
-    others = [row for row in [*ends, *findings.baselines] if row is not findings.chosen]
-    columns = [findings.chosen, *others]
+    columns = [findings.chosen, *findings.others]
     by_row = [_label_scores(row, split) for row in columns]
     labels = sorted({label for scores in by_row for label in scores})
     if not labels:

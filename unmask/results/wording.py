@@ -117,9 +117,10 @@ def statistics_in_words(findings: Findings) -> list[str]:
     """Correlation of the splits, and whether opening nearer the output is better."""
     sentences: list[str] = []
     if findings.correlation is not None:
+        num_both = sum(bool(row.validation and row.test) for row in findings.rows)
         sentences.append(
-            "Pearson correlation of mean validation and mean test F1 over configurations: "
-            f"{findings.correlation:.3f}."
+            f"Pearson correlation of mean validation and mean test F1 over the {num_both} "
+            f"configurations that have both: {findings.correlation:.3f}."
         )
     if findings.published_test is not None:
         sentences.append(
