@@ -28,6 +28,7 @@ RECIPE = {
     "--lora-alpha": "32",
     "--batch-size": "1",
     "--accumulation": "1",
+    "--dtype": "bfloat16",
 }
 TUNING = {
     "--lora-targets": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
@@ -45,9 +46,9 @@ def main() -> None:
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas; none for none")
     parser.add_argument("--configs", default="", help="codes of labelers for the sweep")
     parser.add_argument("--train", type=int, default=100, help="sentences; default: %(default)s")
-    parser.add_argument("--held-out", type=int, default=12, help="sentences of dev and of test")
-    parser.add_argument("--steps", type=int, default=30, help="optimizer steps")
-    parser.add_argument("--max-new-tokens", type=int, default=96)
+    parser.add_argument("--held-out", type=int, default=8, help="sentences of dev and of test")
+    parser.add_argument("--steps", type=int, default=24, help="optimizer steps")
+    parser.add_argument("--max-new-tokens", type=int, default=80)
     chosen = parser.parse_args()
     corpus = chosen.out / "corpus"
     if not corpus.exists():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from unmask.backbones import load_causal_lm
 from unmask.cli import main
 from unmask.data import lookright
 from unmask.instruct.registry import SYSTEMS
@@ -77,6 +78,23 @@ def test_free_and_constrained_answers_stand_side_by_side(small_model, data, tmp_
     assert [cell.strip() for cell in malformed[2:4]] == [
         str(one.scores["validation"]["parse"]["malformed"]) for one in (free, constrained)
     ]
+
+
+def test_answers_come_from_the_weights_that_were_tuned_whatever_the_flags(
+    small_model, data, tmp_path, monkeypatch
+):
+    for step in ("build", "train"):
+        instruct(step, "it", small_model, data, tmp_path, *RECIPE)
+    asked = []
+
+    def load(name, dtype, quantization, device):
+        asked.append((dtype, quantization))
+        return load_causal_lm(name, dtype, quantization, device)
+
+    monkeypatch.setattr("unmask.backbones.load_causal_lm", load)
+    # Without flags the recipe is the paper's, in bfloat16 on 4-bit weights.
+    instruct("generate", "it", small_model, data, tmp_path, "--max-new-tokens", "2")
+    assert asked == [("float32", None)]
 
 
 def test_what_was_built_is_counted(data, tmp_path, capsys):

@@ -150,21 +150,23 @@ def train(settings: InstructSettings, console: Console) -> Path:
 def generate(settings: InstructSettings, split: str, console: Console) -> Path:
     """Answer the queries of a split, from wherever an earlier call left it.
 
+    The backbone is loaded as it was for training: another quantization would be another model.
+
     Returns:
         The file of outputs.
     """
-    from unmask.backbones import load_causal_lm
+    from unmask.backbones import find_weights, load_causal_lm
     from unmask.instruct.generation import generate_file
     from unmask.instruct.training import load_tuned
 
-    built, recipe = read_built(settings.out, settings.system), settings.recipe
+    built = read_built(settings.out, settings.system)
     queries = read_queries(settings.out, split)
     if not queries:
         raise ValueError(f"{settings.out} has no {split} queries: the corpus has no {split} split")
+    run = find_run(settings, built, find_weights(settings.model).name)
     loaded = load_causal_lm(
-        settings.model, recipe.compute_dtype, recipe.quantization, settings.device
+        settings.model, run.recipe.compute_dtype, run.recipe.quantization, settings.device
     )
-    run = find_run(settings, built, loaded.weights.name)
     folder = settings.out / "runs" / run.id
     folder.mkdir(parents=True, exist_ok=True)
     model = load_tuned(loaded, folder) if settings.adapter else loaded.model
