@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from unmask.cli import main as unmask
 from unmask.data.sentence import SPLITS
 from unmask.data.tasks import load_task
 from unmask.instruct.registry import SYSTEMS, load_system
@@ -46,9 +45,9 @@ def main() -> None:
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas; none for none")
     parser.add_argument("--configs", default="", help="codes of labelers for the sweep")
     parser.add_argument("--train", type=int, default=100, help="sentences; default: %(default)s")
-    parser.add_argument("--held-out", type=int, default=8, help="sentences of dev and of test")
-    parser.add_argument("--steps", type=int, default=24, help="optimizer steps")
-    parser.add_argument("--max-new-tokens", type=int, default=80)
+    parser.add_argument("--held-out", type=int, default=6, help="sentences of dev and of test")
+    parser.add_argument("--steps", type=int, default=16, help="optimizer steps")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
     chosen = parser.parse_args()
     corpus = chosen.out / "corpus"
     if not corpus.exists():
@@ -76,43 +75,43 @@ def write_sample(data_dir: Path, folder: Path, num_train: int, num_held_out: int
 
 
 def tune(chosen: argparse.Namespace, system: str) -> None:
-    """One system from the corpus to the ledger, with free and with constrained answers."""
+    """One system from the corpus to the ledger, with free and with constrained answers.
+
+    Sampling and beams give way to greedy decoding, with which constrained decoding compares.
+    """
     out = chosen.out / system
     common = [*("--system", system, "--model", chosen.model, "--task", chosen.data_dir.name)]
     common += [*("--data-dir", str(chosen.out / "corpus"), "--out", str(out))]
     common += ["--ledger", str(chosen.out / "ledger.jsonl"), "--device", "cpu"]
     answers = [*common, "--max-new-tokens", str(chosen.max_new_tokens)]
     if not (out / "build.json").exists():
-        command("build", "-m", "unmask.cli", "instruct", "build", *common)
+        command("instruct", "build", *common)
     recipe = flags({**RECIPE, **TUNING, "--max-steps": str(chosen.steps)})
-    command("train", "-m", "unmask.cli", "instruct", "train", *common, *recipe)
+    command("instruct", "train", *common, *recipe)
     own = load_system(system).decoding()
-    decodings = [("system", "validation"), ("system", "test"), ("constrained", "validation")]
-    if own.sample or own.num_beams > 1:
-        decodings.append(("greedy", "validation"))
-    for decoding, split in decodings:
+    free = "greedy" if own.sample or own.num_beams > 1 else "system"
+    for decoding, split in ((free, "validation"), (free, "test"), ("constrained", "validation")):
         more = ["--decoding", decoding, "--split", split]
         for step in ("generate", "evaluate"):
-            command(step, "-m", "unmask.cli", "instruct", step, *answers, *more)
+            command("instruct", step, *answers, *more)
 
 
 def sweep(chosen: argparse.Namespace) -> None:
     """Labelers on the same sentences, into the same ledger."""
     recipe = flags({**RECIPE, **SWEEP, "--max-steps": str(chosen.steps)})
     command(
-        "sweep",
-        *("-m", "unmask.sweep", "--model", chosen.model, "--task", chosen.data_dir.name),
+        *("sweep", "--model", chosen.model, "--task", chosen.data_dir.name),
         *("--data-dir", str(chosen.out / "corpus"), "--configs", chosen.configs),
         *("--seeds", "120", "--baselines", "none", "--test", "all", "--out", str(chosen.out)),
         *recipe,
     )
 
 
-def command(name: str, *arguments: str) -> None:
-    """Run python with these arguments; say how long it took."""
+def command(*arguments: str) -> None:
+    """Run `unmask` with these arguments; say how long it took."""
     started = time.monotonic()
-    subprocess.run([sys.executable, *arguments], check=True)
-    print(f"-- {name}: {time.monotonic() - started:.0f} s", flush=True)
+    unmask(arguments)
+    print(f"-- {' '.join(arguments[:2])}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def flags(values: dict[str, str]) -> list[str]:
