@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: sweep test test-slow test-gpu lint types arrows unit lock clean
+.PHONY: sweep test test-slow test-gpu lint types arrows unit docs fuzz lock clean
 
 sweep: $(INSTALLED)
 	$(BIN)/python -m unmask.sweep --seeds 120,121
@@ -30,6 +30,14 @@ test-slow: $(INSTALLED)
 
 test-gpu: $(INSTALLED)
 	$(BIN)/pytest -m gpu
+
+# The site, into build/site; a broken link or docstring ends it.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# 200,000 broken inputs over readers, settings, saved folders and records; see fuzz/result.json.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m fuzz.run
 
 # Pins what is installed now; edit pyproject.toml, upgrade in .venv, then run this.
 lock:

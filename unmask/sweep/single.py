@@ -51,7 +51,7 @@ def train_one(
     (seed,) = settings.seeds
     run = Run(loaded.weights.name, settings.task, code, seed, recipe, corpus.fingerprint())
     ledger = open_ledger(settings)
-    remember_corpus(corpus, settings.out)
+    remember_corpus(corpus, settings)
     job = Job(settings, corpus, loaded, [run], ledger, console)
     train_missing(job)
     (result,) = job.results()
