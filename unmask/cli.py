@@ -117,8 +117,9 @@ def report(arguments: argparse.Namespace) -> None:
     if not (folder / "ledger.jsonl").exists():
         raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
     ledger = Ledger(folder / "ledger.jsonl")
+    paths = write_outputs(ledger, folder, arguments.only)
     Console().print(render_table(find_all(ledger.results())))
-    for path in write_outputs(ledger, folder):
+    for path in paths:
         print(path)
 
 
@@ -173,6 +174,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
 
     command = add("report", report, "make the pages of a sweep again from its ledger")
     command.add_argument("folder", type=Path, help="the --out folder of a sweep")
+    command.add_argument("--only", metavar="TEXT", help="of titles with TEXT in them, in a folder")
     command.add_argument("--debug", action="store_true", help="show where an error came from")
     return parser, commands.choices
 

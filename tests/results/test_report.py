@@ -235,3 +235,22 @@ def test_the_terminal_table_marks_the_choice(sweep):
     lines = console.file.getvalue().splitlines()
     assert [line for line in lines if "(chosen)" in line and "0111" in line and "0.690" in line]
     assert sum("±" in line for line in lines) == 18
+
+
+def test_a_page_of_many_sections_has_tables_but_no_figures(make_result):
+    results = [make_result(task=f"task-{number}") for number in range(11)]
+    page = render_report(find_all(results))
+    assert "<svg" not in page
+    assert "left out of a page of 11 sections" in PageReader(page).text
+    assert page.count("Chosen on validation data") == 11
+    assert render_report(find_all(results[:10])).count("<svg") > 10
+
+
+def test_of_a_search_the_page_lists_the_best_and_says_so(make_result):
+    codes = [format(number, "07b") for number in range(100)]
+    results = [make_result(code, validation=int(code, 2) / 100) for code in codes]
+    reader = PageReader(render_report(find_all(results)))
+    assert "Every configuration: the best 64 of 100 on validation" in reader.text
+    assert "100 configurations in Gray order" in reader.text
+    assert "0100100" in reader.cells  # of 0.36, the sixty-fourth
+    assert "0100011" not in reader.cells

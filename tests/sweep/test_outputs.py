@@ -85,3 +85,32 @@ def test_damaged_memory_of_corpora_is_named(tmp_path):
     (tmp_path / "corpora.json").write_text("{")
     with pytest.raises(ValueError, match=r"corpora\.json is damaged .*; delete it"):
         write_outputs(Ledger(tmp_path / "ledger.jsonl"), tmp_path)
+
+
+def test_a_part_of_the_report_goes_to_a_folder_of_its_own(finished, tmp_path, capsys):
+    ledger = finished(corpus_named("lookright", "first note"))
+    finished(corpus_named("other", "second note"), ledger)
+    cli.main(["report", str(tmp_path), "--only", "other, tiny"])
+    folder = tmp_path / "only-other--tiny"
+    assert str(folder / "report.html") in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == {*TEXTS, "figure.png"}
+    page = (folder / "report.html").read_text()
+    assert "second note" in page
+    assert "first note" not in page
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_part_that_is_not_there_is_refused_with_what_is(finished, tmp_path):
+    ledger = finished(corpus_named("lookright", ""))
+    with pytest.raises(
+        ValueError, match="no title has 'chunks' in it; there are 'lookright, tiny'"
+    ):
+        write_outputs(ledger, tmp_path, only="chunks")
+
+
+def test_settings_of_the_sweep_and_sizes_of_the_corpus_are_in_the_page(finished, tmp_path):
+    write_outputs(finished(corpus_named("lookright", "")), tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert '<th scope="row">train sentences</th><td>10</td>' in page
+    assert '<th scope="row">checkpoint seconds</th><td>60.0</td>' in page
+    assert '<th scope="row">configs</th><td>0000, 0110</td>' in page

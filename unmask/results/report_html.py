@@ -19,7 +19,14 @@ from unmask.results.kept_mistakes import find_kept_mistakes
 from unmask.results.plots import configuration_figure, curve_figure
 from unmask.results.report_answer import answer_html, overview_html
 from unmask.results.report_mistakes import mistakes_html
-from unmask.results.report_parts import figure_html, folded, listed, warned, with_contents
+from unmask.results.report_parts import (
+    MAX_DRAWN_SECTIONS,
+    Figures,
+    folded,
+    listed,
+    warned,
+    with_contents,
+)
 from unmask.results.statistics_tables import LAYERS_CAPTION, layers_table, pairs_table
 from unmask.results.table_layouts import table_to_html
 from unmask.results.tables import (
@@ -38,8 +45,13 @@ from unmask.results.tables import (
 from unmask.results.wording import layers_in_words, scoring_in_words, statistics_in_words
 
 _STYLE = Path(__file__).parent.parent / "assets" / "report.css"
-_MAX_ROWS, _MAX_RUNS = 64, 200
+_MAX_ROWS = 64
 """Longer tables make a page slow to open; the CSV files have everything."""
+
+_NO_FIGURES = (
+    "Figures are left out of a page of {count} sections; unmask report FOLDER --only TEXT makes a "
+    "page with them of the sections whose title has TEXT in it."
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,10 @@ def render_page(page: Page, sections: Sequence[Findings]) -> str:
         body.append("<p>There are no results yet.</p>")
     if len(sections) > 1:
         body.append(overview_html(sections))
-    body += [_section(page, findings, number) for number, findings in enumerate(sections, 1)]
+    figures = Figures(are_drawn=len(sections) <= MAX_DRAWN_SECTIONS)
+    if not figures.are_drawn:
+        body.append(f'<p class="note">{escape(_NO_FIGURES.format(count=len(sections)))}</p>')
+    body += [_section(page, one, number, figures) for number, one in enumerate(sections, 1)]
     body.append(
         "<footer>Made by unmask from its ledger of runs; it can be made again at any time.</footer>"
     )
@@ -89,15 +104,15 @@ def render_page(page: Page, sections: Sequence[Findings]) -> str:
     )
 
 
-def _section(page: Page, findings: Findings, number: int) -> str:
+def _section(page: Page, findings: Findings, number: int, figures: Figures) -> str:
     about = page.about_group(findings)
     results = findings.group.every_result
     parts = {
         "Scores": _scores(findings),
-        "Layer by layer": _layers(findings, number),
+        "Layer by layer": _layers(findings, number, figures),
         "Labels": _labels(findings),
-        "Mistakes": mistakes_html(find_kept_mistakes(findings, page.kept), number),
-        "Learning curves": _curves(findings, number),
+        "Mistakes": mistakes_html(find_kept_mistakes(findings, page.kept), number, figures),
+        "Learning curves": _curves(findings, number, figures),
         "How it was scored": f"<p>{escape(scoring_in_words(results))}</p>",
         "How it was made": _how_it_was_made(about, findings),
     }
@@ -106,16 +121,16 @@ def _section(page: Page, findings: Findings, number: int) -> str:
             f'<section id="section-{number}"><h2>{escape(findings.group.title)}</h2>',
             answer_html(findings),
             warned("Before you believe it", findings.caveats),
-            _configuration_plot(about, findings, number),
+            _configuration_plot(about, findings, number, figures),
             with_contents(number, parts),
             "</section>",
         ]
     )
 
 
-def _configuration_plot(about: About, findings: Findings, number: int) -> str:
+def _configuration_plot(about: About, findings: Findings, number: int, figures: Figures) -> str:
     group = findings.group
-    return figure_html(
+    return figures.html(
         f"f{number}",
         f"F1 of every configuration of {group.backbone} on {group.task}",
         lambda size: configuration_figure(
@@ -142,12 +157,12 @@ def _scores(findings: Findings) -> str:
     )
 
 
-def _layers(findings: Findings, number: int) -> str:
+def _layers(findings: Findings, number: int, figures: Figures) -> str:
     """What each group of layers does."""
     table = layers_table(findings)
     if table is None:
         return ""
-    figure = figure_html(
+    figure = figures.html(
         f"l{number}",
         LAYERS_CAPTION,
         lambda size: layer_figure(findings.layer_effects, size),
@@ -166,7 +181,7 @@ def _labels(findings: Findings) -> str:
     return table_to_html(compared) + more
 
 
-def _curves(findings: Findings, number: int) -> str:
+def _curves(findings: Findings, number: int, figures: Figures) -> str:
     """Training loss of the chosen configuration beside both ends and the baselines."""
     shown = [row for row in (findings.chosen, *findings.others) if row is not None]
     curves = {
@@ -176,7 +191,7 @@ def _curves(findings: Findings, number: int) -> str:
     curves = {name: of_seeds for name, of_seeds in curves.items() if of_seeds}
     if not curves:
         return f"<p>Training loss: {NOT_MEASURED}.</p>"
-    return figure_html(
+    return figures.html(
         f"c{number}",
         "Training loss by step",
         lambda size: curve_figure(curves, size=size),
@@ -188,7 +203,7 @@ def _curves(findings: Findings, number: int) -> str:
 def _how_it_was_made(about: About, findings: Findings) -> str:
     results = findings.group.every_result
     environment, settings = environment_table(results), settings_table(about)
-    runs = runs_table(findings, _MAX_RUNS)
+    runs = runs_table(findings, _MAX_ROWS)
     cost = cost_in_words(findings.chosen) if findings.chosen else "Cost"
     parts = [
         listed(about.notes),

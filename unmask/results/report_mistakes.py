@@ -12,7 +12,7 @@ from unmask.data.sentence import Span
 from unmask.results.effect_plots import recall_figure, recall_height
 from unmask.results.kept_mistakes import MistakesFound
 from unmask.results.mistake_tables import confusions_table, kinds_table, recall_table
-from unmask.results.report_parts import figure_html, folded
+from unmask.results.report_parts import Figures, folded
 from unmask.results.table_layouts import table_to_html
 
 NUM_WORST = 50
@@ -25,7 +25,7 @@ _KINDS_IN_WORDS = (
 )
 
 
-def mistakes_html(found: MistakesFound | None, number: int) -> str:
+def mistakes_html(found: MistakesFound | None, number: int, figures: Figures) -> str:
     """Everything about mistakes in section `number`."""
     if found is None:
         return "<p>No predictions were kept with these results, so there is nothing to analyse.</p>"
@@ -34,7 +34,7 @@ def mistakes_html(found: MistakesFound | None, number: int) -> str:
     figure = ""
     if any(recall[found.chosen].values()):
         height = recall_height(recall)
-        figure = figure_html(
+        figure = figures.html(
             f"m{number}",
             "Recall by what the gold span is like",
             lambda size: recall_figure(recall, size),

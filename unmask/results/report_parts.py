@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,28 @@ if TYPE_CHECKING:
 
 Size = tuple[float, float]
 """Inches."""
+
+
+MAX_DRAWN_SECTIONS = 10
+"""Pages of more sections have no figures: they would take minutes, and nobody scrolls there."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Puts figures into a page, or, where `are_drawn` is false, leaves all of them out."""
+
+    are_drawn: bool = True
+
+    def html(
+        self,
+        name: str,
+        label: str,
+        draw: Callable[[Size], Figure],
+        sizes: tuple[Size, Size],
+        caption: str,
+    ) -> str:
+        """See `figure_html`."""
+        return figure_html(name, label, draw, sizes, caption) if self.are_drawn else ""
 
 
 def figure_html(

@@ -22,7 +22,7 @@ def table_to_html(table: Table, wordy: bool = False) -> str:
         rows.append(f'<tr{attribute}><th scope="row">{escape(name)}</th>{shown}</tr>')
     return (
         f'<div class="scroll"><table{" class=wordy" if wordy else ""}>'
-        f"<caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<caption><span>{escape(table.caption)}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -58,14 +58,27 @@ def main_table(findings: Findings) -> Table:
 def configurations_table(findings: Findings, max_rows: int | None = None) -> Table:
     """Every configuration in Gray order, then the baselines.
 
-    Of more than `max_rows` configurations, as a search leaves them, the best on validation.
+    Of more than `max_rows` configurations, as a search leaves them, the best on validation, best
+    first.
     """
-    rows, caption = list(findings.rows), "Every configuration in Gray order"
+    rows = _shown(findings, max_rows)
+    part = _part_of(rows, findings)
+    caption = f"Every configuration{part}" if part else "Every configuration in Gray order"
+    return _score_table(caption, rows, findings.chosen)
+
+
+def _shown(findings: Findings, max_rows: int | None) -> list[Row]:
+    rows = list(findings.rows)
     if max_rows is not None and len(rows) > max_rows:
-        caption = f"The best {max_rows} of {len(rows)} configurations on validation"
         rows.sort(key=lambda row: -(row.validation.mean if row.validation else -math.inf))
-        del rows[max_rows:]
-    return _score_table(caption, [*rows, *findings.baselines], findings.chosen)
+    return [*rows[:max_rows], *findings.baselines]
+
+
+def _part_of(rows: Sequence[Row], findings: Findings) -> str:
+    num_shown, num_all = len(rows) - len(findings.baselines), len(findings.rows)
+    if num_shown == num_all:
+        return ""
+    return f": the best {num_shown} of {num_all} on validation; the CSV files have them all"
 
 
 def labels_table(row: Row) -> Table | None:
@@ -134,11 +147,11 @@ def settings_table(about: About) -> Table | None:
 
 def costs_table(findings: Findings, max_rows: int | None = None) -> Table:
     """Mean time, speed and memory of a run, and whatever else was timed."""
-    rows = [*findings.rows, *findings.baselines][:max_rows]
+    rows = _shown(findings, max_rows)
     extra = {name for row in rows for one in row.results for name in one.timings}
     names = [*_COST_COLUMNS, *sorted(extra - set(_COST_COLUMNS))]
     return Table(
-        "Cost of one run, mean over seeds",
+        "Cost of one run, mean over seeds" + _part_of(rows, findings),
         ("configuration", *(_COST_COLUMNS.get(name, name) for name in names)),
         [(row.name, *(_format_cost(row.results, name) for name in names)) for row in rows],
         ruled=_first_baseline(rows),
@@ -190,7 +203,8 @@ def environment_table(results: Iterable[RunResult]) -> Table | None:
 
 
 def runs_table(findings: Findings, max_rows: int | None = None) -> Table:
-    """Every single run with its id, or the first so many."""
+    """Every single run with its id, of as many configurations as `configurations_table` has."""
+    shown = _shown(findings, max_rows)
     rows = [
         (
             result.run.id,
@@ -200,15 +214,11 @@ def runs_table(findings: Findings, max_rows: int | None = None) -> Table:
             format_f1(f1_of(result, "test")),
             result.status,
         )
-        for row in [*findings.rows, *findings.baselines]
+        for row in shown
         for result in row.results
     ]
     columns = ("run", "configuration", "seed", "validation F1", "test F1", "status")
-    shown = rows[:max_rows]
-    caption = "Every run"
-    if len(shown) < len(rows):
-        caption = f"The first {len(shown)} of {len(rows)} runs; runs.csv has them all"
-    return Table(caption, columns, shown)
+    return Table("Every run" + _part_of(shown, findings), columns, rows)
 
 
 def format_f1(value: float | None) -> str:

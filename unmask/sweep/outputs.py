@@ -8,6 +8,7 @@ corpus, its sentences, the ceiling of the generated one) is kept beside it, in `
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,32 +46,58 @@ def remember_corpus(corpus: Corpus, settings: SweepSettings) -> None:
             keep_sentences(folder, fingerprint, split, sentences)
 
 
-def write_outputs(ledger: Ledger, folder: Path) -> list[Path]:
+def write_outputs(ledger: Ledger, folder: Path, only: str | None = None) -> list[Path]:
     """Write the pages, the tables and the figures; returns what was written.
 
+    Args:
+        ledger: of the sweep.
+        folder: the --out folder of the sweep.
+        only: report the sections whose title has this in it, in a folder of their own.
+
     Raises:
-        ValueError: when `corpora.json` or something else that was kept is damaged.
+        ValueError: when no title has `only` in it, or when `corpora.json` or something else that
+            was kept is damaged.
     """
-    from unmask.results.report import find_all, render_markdown, render_report
+    from unmask.results.findings import find
+    from unmask.results.groups import group_results
+    from unmask.results.report import render_markdown, render_report
+    from unmask.results.report_parts import MAX_DRAWN_SECTIONS
     from unmask.results.table_files import configurations_csv, latex, runs_csv
 
     contents, kept, about = ledger.read(), Kept(folder), _about(folder)
-    sections = find_all(contents.results, kept)
+    groups = group_results(contents.results)
+    if only is not None:
+        groups, folder = _named(groups, only), folder / f"only-{_in_file_names(only)}"
+    sections = [find(group, kept.counts) for group in groups]
+    shown = {one.run.id for group in groups for one in group.every_result}
+    results = [one for one in contents.results if one.run.id in shown]
     texts = {
         "report.html": render_report(sections, TITLE, contents.warnings, about, kept),
         "report.md": render_markdown(sections, TITLE, kept),
         "report.tex": latex(sections),
         "configurations.csv": configurations_csv(sections),
-        "runs.csv": runs_csv(contents.results),
+        "runs.csv": runs_csv(results),
     }
     for name, text in texts.items():
         write_in_one_move(folder / name, text)
-    groups = [findings.group for findings in sections if findings.group.results]
+    drawn = [group for group in groups if group.results and len(groups) <= MAX_DRAWN_SECTIONS]
     figures = [
         _write_figure(group, folder / name, about.get((group.task, group.data_fingerprint)))
-        for name, group in zip(_figure_names(len(groups)), groups, strict=True)
+        for name, group in zip(_figure_names(len(drawn)), drawn, strict=True)
     ]
     return [*(folder / name for name in texts), *figures]
+
+
+def _named(groups: Sequence[Group], only: str) -> list[Group]:
+    found = [group for group in groups if only in group.title]
+    if not found:
+        titles = ", ".join(repr(group.title) for group in groups[:20]) or "no results"
+        raise ValueError(f"no title has {only!r} in it; there are {titles}")
+    return found
+
+
+def _in_file_names(text: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
 
 
 def _about(folder: Path) -> dict[tuple[str, str], About]:
