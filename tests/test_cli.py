@@ -99,6 +99,8 @@ def test_doctor_proves_every_layer_of_the_embedded_backbone(capsys):
     main(["doctor"])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("torch ") for line in lines)
+    assert any(line.startswith("tokenizer ") and "words alone as in" in line for line in lines)
+    assert any(line.startswith("kernels ") for line in lines)
     table = lines[lines.index("") + 2 :]
     assert [line.split()[0] for line in table] == [str(layer) for layer in range(8)]
     assert all(line.endswith(" ok") for line in table)

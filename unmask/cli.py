@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,9 @@ def doctor(arguments: argparse.Namespace) -> None:
     proof = model.verify_mask()
     print(f"{'model':<14} {model.loaded.weights.name} ({model.loaded.weights.path})")
     print(f"{'dtype':<14} {model.loaded.dtype}, quantization {model.loaded.quantization}")
+    print(f"{'kernels':<14} {_kernels(model.device.type)}")
+    tokenizer, before = type(model.encoder.tokenizer).__name__, model.encoder.num_special_tokens
+    print(f"{'tokenizer':<14} {tokenizer}: words alone as in running text, {before} tokens around")
     print(f"{'configuration':<14} {model.configs[0].code}\n")
     print(proof.to_text())
     if not proof.agrees:
@@ -228,6 +232,14 @@ def _cuda_device() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "none, using the CPU"
+
+
+def _kernels(device: str) -> str:
+    """What computes attention and adapters there."""
+    if device != "cuda":
+        return f"PyTorch, by definition (no Triton on {device})"
+    has_triton = find_spec("triton") is not None
+    return "Triton" if has_triton else "PyTorch, by definition (Triton is not installed)"
 
 
 def _versions() -> dict[str, str]:

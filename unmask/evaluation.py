@@ -12,7 +12,7 @@ from typing import Any
 
 from unmask.analysis.error_page import render_error_page
 from unmask.analysis.mistakes import MistakeReport, find_mistakes
-from unmask.analysis.scoring import score, score_table
+from unmask.analysis.scoring import default_mode_f1, score, score_table
 from unmask.data.sentence import Sentence
 from unmask.data.tags import spans_from_tags
 from unmask.model import UnmaskedForTokenClassification
@@ -30,8 +30,13 @@ class Evaluation:
 
     def to_text(self, num_worst: int = 10) -> str:
         """A table by label, the kinds of mistakes, and the sentences with most of them."""
+        gold = [sentence.tags for sentence in self.sentences]
+        lenient = (
+            f"by seqeval's default mode, which mends broken sequences, F1 would be "
+            f"{default_mode_f1(gold, self.tags):.4f}"
+        )
         return "\n\n".join(
-            [score_table(self.scores), self._kinds(), *self._worst(num_worst)],
+            [f"{score_table(self.scores)}\n{lenient}", self._kinds(), *self._worst(num_worst)],
         )
 
     def to_dict(self) -> dict[str, Any]:
