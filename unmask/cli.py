@@ -121,7 +121,7 @@ def report(arguments: argparse.Namespace) -> None:
     if not (folder / "ledger.jsonl").exists():
         raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
     ledger = Ledger(folder / "ledger.jsonl")
-    paths = write_outputs(ledger, folder, arguments.only)
+    paths = write_outputs(ledger, folder, arguments.only, arguments.sentences)
     Console().print(render_table(find_all(ledger.results())))
     for path in paths:
         print(path)
@@ -179,6 +179,12 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     command = add("report", report, "make the pages of a sweep again from its ledger")
     command.add_argument("folder", type=Path, help="the --out folder of a sweep")
     command.add_argument("--only", metavar="TEXT", help="of titles with TEXT in them, in a folder")
+    command.add_argument(
+        "--no-sentences",
+        dest="sentences",
+        action="store_false",
+        help="leave out the worst sentences, which are text of the corpus",
+    )
     command.add_argument("--debug", action="store_true", help="show where an error came from")
     return parser, commands.choices
 

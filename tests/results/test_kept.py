@@ -136,6 +136,14 @@ def test_the_page_shows_mistakes_with_every_word_escaped(swept):
     assert "Over 2 sentences: 95% interval" in page
 
 
+def test_a_page_can_be_without_text_of_the_corpus(swept):
+    results, kept = swept
+    page = render_report(find_all(results, kept), kept=kept, with_sentences=False)
+    assert "Spans on test by what became of them" in page
+    assert "Zoë" not in page
+    assert ">s-1:" not in page
+
+
 def test_the_markdown_has_the_kinds_of_mistakes(swept):
     results, kept = swept
     text = render_markdown(find_all(results, kept), kept=kept)

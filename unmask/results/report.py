@@ -46,6 +46,7 @@ def render_report(
     warnings: Sequence[str] = (),
     about: Mapping[tuple[str, str], About] | None = None,
     kept: Kept | None = None,
+    with_sentences: bool = True,
 ) -> str:
     """One self-contained HTML page: no scripts, no fonts or files from anywhere else.
 
@@ -55,10 +56,11 @@ def render_report(
         warnings: what was odd about the ledger (`Ledger.warnings()`).
         about: what is known of a corpus, by (task, data fingerprint).
         kept: where predictions and counts per sentence are, for tests and mistakes.
+        with_sentences: show the worst sentences, which are text of the corpus.
     """
     from unmask.results.report_html import Page, render_page
 
-    return render_page(Page(title, warnings, about or {}, kept), sections)
+    return render_page(Page(title, warnings, about or {}, kept, with_sentences), sections)
 
 
 def render_markdown(

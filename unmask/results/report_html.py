@@ -66,6 +66,7 @@ class Page:
     warnings: Sequence[str] = ()
     about: Mapping[tuple[str, str], About] = field(default_factory=dict)
     kept: Kept | None = None
+    with_sentences: bool = True
 
     def about_group(self, findings: Findings) -> About:
         """What is known of the corpus of a section."""
@@ -111,7 +112,9 @@ def _section(page: Page, findings: Findings, number: int, figures: Figures) -> s
         "Scores": _scores(findings),
         "Layer by layer": _layers(findings, number, figures),
         "Labels": _labels(findings),
-        "Mistakes": mistakes_html(find_kept_mistakes(findings, page.kept), number, figures),
+        "Mistakes": mistakes_html(
+            find_kept_mistakes(findings, page.kept), number, figures, page.with_sentences
+        ),
         "Learning curves": _curves(findings, number, figures),
         "How it was scored": f"<p>{escape(scoring_in_words(results))}</p>",
         "How it was made": _how_it_was_made(about, findings),

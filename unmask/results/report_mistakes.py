@@ -25,8 +25,10 @@ _KINDS_IN_WORDS = (
 )
 
 
-def mistakes_html(found: MistakesFound | None, number: int, figures: Figures) -> str:
-    """Everything about mistakes in section `number`."""
+def mistakes_html(
+    found: MistakesFound | None, number: int, figures: Figures, with_sentences: bool = True
+) -> str:
+    """Everything about mistakes in section `number`; with or without text of the corpus."""
     if found is None:
         return "<p>No predictions were kept with these results, so there is nothing to analyse.</p>"
     confusions = confusions_table(found)
@@ -48,7 +50,7 @@ def mistakes_html(found: MistakesFound | None, number: int, figures: Figures) ->
         f"{table_to_html(confusions) if confusions else ''}</div>",
         figure,
         folded("The same in numbers", table_to_html(recall_table(found))),
-        _worst_html(found),
+        _worst_html(found) if with_sentences else "",
     ]
     return "\n".join(part for part in parts if part)
 

@@ -46,13 +46,16 @@ def remember_corpus(corpus: Corpus, settings: SweepSettings) -> None:
             keep_sentences(folder, fingerprint, split, sentences)
 
 
-def write_outputs(ledger: Ledger, folder: Path, only: str | None = None) -> list[Path]:
+def write_outputs(
+    ledger: Ledger, folder: Path, only: str | None = None, with_sentences: bool = True
+) -> list[Path]:
     """Write the pages, the tables and the figures; returns what was written.
 
     Args:
         ledger: of the sweep.
         folder: the --out folder of the sweep.
         only: report the sections whose title has this in it, in a folder of their own.
+        with_sentences: show the worst sentences, which are text of the corpus.
 
     Raises:
         ValueError: when no title has `only` in it, or when `corpora.json` or something else that
@@ -72,7 +75,9 @@ def write_outputs(ledger: Ledger, folder: Path, only: str | None = None) -> list
     shown = {one.run.id for group in groups for one in group.every_result}
     results = [one for one in contents.results if one.run.id in shown]
     texts = {
-        "report.html": render_report(sections, TITLE, contents.warnings, about, kept),
+        "report.html": render_report(
+            sections, TITLE, contents.warnings, about, kept, with_sentences
+        ),
         "report.md": render_markdown(sections, TITLE, kept),
         "report.tex": latex(sections),
         "configurations.csv": configurations_csv(sections),
