@@ -190,6 +190,12 @@ def test_an_unknown_quantization_is_refused():
         load("tiny", "float32", quantization="int8")
 
 
+def test_four_bits_are_refused_where_bitsandbytes_has_no_kernels(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="no 4-bit weights for mps: leave the quantization out"):
+        load("tiny", "float32", "nf4", device="mps")
+
+
 def test_loading_prints_nothing(capfd):
     load("tiny", "float32", device="cpu")
     captured = capfd.readouterr()

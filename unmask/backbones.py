@@ -237,6 +237,8 @@ def _load(
         raise ValueError(f"quantization must be 'nf4' or None, got {quantization!r}")
     weights = find_weights(name)
     device = _checked_device(device)
+    if quantization is not None and device.startswith("mps"):
+        raise ValueError("bitsandbytes has no 4-bit weights for mps: leave the quantization out")
     # Without a word of ours transformers would ask at the terminal whether to run foreign code.
     source: dict[str, Any] = {"revision": weights.revision, "trust_remote_code": False}
     if weights.gguf_file:

@@ -130,7 +130,7 @@ def _opening(model: Any, run: int) -> str:
         "```python\n"
         "from unmask import UnmaskedForTokenClassification\n\n"
         'model = UnmaskedForTokenClassification.from_pretrained("THIS FOLDER")\n'
-        'model.predict("Velmora , a river in the north , froze early")\n'
+        'model.predict("yesterday Velmora was flooded again")\n'
         "```\n\n"
         "Load it with `unmask`. PEFT alone would load the adapters onto a causal model, silently."
     )

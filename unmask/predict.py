@@ -32,7 +32,7 @@ class Prediction(TypedDict):
     """One span. `score` is the mean over its words of the probability of the word's tag.
 
     Probabilities are the softmax of the logits divided by the labeler's temperature, which is 1
-    until `calibrate` has fitted it: uncalibrated scores are mostly too high.
+    until `calibrate` has fitted it: uncalibrated scores may be far from how often they are right.
 
     `start` and `end` count characters of the text (of the words joined by single spaces, when
     words were given). `word_start` and `word_end` (exclusive) are there when words were given.

@@ -34,6 +34,17 @@ def test_fitting_learns_and_the_same_seed_learns_the_same(corpus):
     assert 0 <= first.score(words, gold) <= 1
 
 
+def test_validation_stops_a_tagger_that_gains_no_more_and_keeps_its_best_weights(corpus):
+    words, gold = columns(corpus.test)
+    overrides = {"epochs": 5, "patience": 1, "learning_rate": 1e-12}
+    tagger = UnmaskTagger(unmask="1111", overrides=overrides)
+    tagger.fit(*columns(corpus.train[:32]), validation=(words, gold))
+    assert len(tagger.validation_f1_) == 2
+    assert tagger.score(words, gold) == max(tagger.validation_f1_)
+    with pytest.raises(ValueError, match="a recipe with patience needs validation sentences"):
+        tagger.fit(*columns(corpus.train[:32]))
+
+
 def test_empty_sentences_get_no_tags(corpus):
     tagger = UnmaskTagger(overrides={"max_steps": 1}).fit(*columns(corpus.train[:16]))
     assert tagger.predict([[], ["a"], []])[::2] == [[], []]

@@ -23,6 +23,7 @@ from unmask.training.checkpoint import Progress
 from unmask.training.evaluate import predict_tags
 from unmask.training.fit import fit
 from unmask.training.module import Trainee
+from unmask.training.validation import Watch
 
 Words = Sequence[Sequence[str]]
 
@@ -46,6 +47,7 @@ class UnmaskTagger(BaseEstimator):
     Attributes:
         model_: the trained `UnmaskedForTokenClassification`, after `fit`.
         train_loss_: one number per optimizer step.
+        validation_f1_: one number per epoch, where `fit` was given validation.
     """
 
     def __init__(
@@ -66,8 +68,13 @@ class UnmaskTagger(BaseEstimator):
         self.device = device
         self.show_progress = show_progress
 
-    def fit(self, X: Words, y: Words) -> UnmaskTagger:
+    def fit(
+        self, X: Words, y: Words, validation: tuple[Words, Words] | None = None
+    ) -> UnmaskTagger:
         """Train on sentences: `X` holds their words, `y` one tag a word (any known scheme).
+
+        `validation` is an X and a y to score after each epoch: with `patience` among the
+        overrides training stops when their F1 rises no more, and the best weights are kept.
 
         Raises:
             ValueError: when words and tags do not fit together, or no word has a label.
@@ -89,7 +96,8 @@ class UnmaskTagger(BaseEstimator):
         )
         encoded = encode_split(sentences, model.encoder, model.tags, recipe.max_subtokens)
         trainee = Trainee("tagger", self.seed, recipe, encoded, Progress("tagger"))
-        fit(model, [trainee], show_progress=self.show_progress)
+        watch = None if validation is None else Watch(_sentences(*validation), _tell_nobody)
+        fit(model, [trainee], show_progress=self.show_progress, watch=watch)
         if trainee.progress.diverged:
             raise ValueError(
                 f"training diverged at step {trainee.progress.steps}: its loss was no finite "
@@ -97,6 +105,7 @@ class UnmaskTagger(BaseEstimator):
             )
         self.model_ = model.eval()
         self.train_loss_ = trainee.progress.train_loss
+        self.validation_f1_ = trainee.progress.validation_f1
         return self
 
     def predict(self, X: Words) -> list[list[str]]:
@@ -116,6 +125,10 @@ class UnmaskTagger(BaseEstimator):
         """Strict entity-level micro F1."""
         gold = [sentence.tags for sentence in _sentences(X, y)]
         return strict_score(gold, self.predict(X))["f1"]
+
+
+def _tell_nobody(text: str) -> None:
+    """The scores by label, which commands print; here the curve is kept instead."""
 
 
 def _sentences(words: Words, tags: Words) -> list[Sentence]:
