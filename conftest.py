@@ -16,6 +16,7 @@ TRITON_MODULES = [
     "interpreter",
     "lora_triton",
     "nf4_triton",
+    "rows_triton",
 ]
 
 collect_ignore = []

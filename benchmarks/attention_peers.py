@@ -218,9 +218,9 @@ def _rotary(problem: Problem) -> Callable[[Tensor], Tensor]:
         first, second = x.chunk(2, dim=-1)
         return torch.cat([first * c - second * s, second * c + first * s], dim=-1).to(x.dtype)
 
-    if problem.device != "cuda":
-        return lambda x: rotate(x, problem.cu_seqlens, problem.cos, problem.sin)
     _, columns = problem.places()
+    if problem.device != "cuda":
+        return lambda x: rotate(x, columns, problem.cos, problem.sin)
     c, s = problem.cos[columns, None], problem.sin[columns, None]
     return torch.compile(turn, dynamic=True)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from unmask.config import UnmaskConfig
+from unmask.fusing import take_rotary
 from unmask.kernels import varlen_attention
 from unmask.packing import PackedBatch
 
@@ -111,7 +112,8 @@ def unmask_attention(
 
     Args:
         module: the attention module; its `layer_idx` picks the flag.
-        query: [batch, heads, length, head_dim], already rotated; batch is 1 when packed.
+        query: [batch, heads, length, head_dim]; batch is 1 when packed. Already rotated, but for
+            the packed call of a module that `unmask.fusing` has shortened.
         key: [batch, kv_heads, length, head_dim].
         value: [batch, kv_heads, length, head_dim].
         attention_mask: bool [batch, length], True for tokens, or None for no padding.
@@ -131,8 +133,9 @@ def unmask_attention(
     if packed is not None:
         flags = packed.causal[:, _layer(module)]
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        cos, sin = take_rotary(module)
         out = varlen_attention(
-            q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, window, softcap
+            q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, window, softcap, cos, sin
         )
         return out[None], None
     causal = not _own_flags(module)[_layer(module)]

@@ -100,6 +100,11 @@ class Route:
         """int32 [runs + 1] of the batch under way."""
         return self.batch.run_offsets
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest sentence under way; None outside the route."""
+        return None if self._batch is None else self._batch.max_seqlen
+
     def guard(self, hidden: Tensor) -> Tensor:
         """Hand `hidden` through; its backward raises unless this very route is still entered."""
         return _Guard.apply(hidden, self) if hidden.requires_grad else hidden

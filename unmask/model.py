@@ -21,6 +21,7 @@ from unmask.card import CardFacts, write_card
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
 from unmask.data.tags import tag_names
+from unmask.fusing import fuse
 from unmask.kernels import grouped_linear
 from unmask.labeler import Labeler
 from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, RoutedDropout, inject
@@ -73,6 +74,7 @@ class UnmaskedForTokenClassification(Labeler):
         self.encoder = WordEncoder(loaded.tokenizer)
         # Single-run calls without a batch read the flags of the first configuration.
         self.previous_attention = install(self.backbone, self.configs[0])
+        self._unfuse = fuse(self.backbone, lambda: self.route.longest)
         self._add_trainable_parts(seeds)
 
     def _add_trainable_parts(self, seeds: Sequence[int]) -> None:
@@ -178,6 +180,7 @@ class UnmaskedForTokenClassification(Labeler):
         for name, module in list(self.backbone.named_modules()):
             if isinstance(module, RoutedDropout):
                 _replace(self.backbone, name, nn.Dropout(module.probability))
+        self._unfuse()
         remove(self.backbone, self.previous_attention)
         return self.loaded
 

@@ -10,9 +10,16 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kernel_resources.py"
 
 
+PRODUCTS = {"forward_kernel", "grad_query_kernel", "grad_key_kernel"} | {
+    "linear_kernel",
+    "outer_kernel",
+}
+ROWS = {"norm_kernel", "norm_grad_kernel", "swiglu_kernel", "swiglu_grad_kernel"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--rotary",), ("--dtype", "float32")], ids=" ".join)
-def test_attention_kernels_compile_for_hopper_within_its_shared_memory(options, tmp_path):
+def test_kernels_of_a_step_compile_for_hopper_within_its_shared_memory(options, tmp_path):
     pytest.importorskip("triton", reason="Triton is not installed")
     # A process of its own: in this one Triton interprets.
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
@@ -26,10 +33,7 @@ def test_attention_kernels_compile_for_hopper_within_its_shared_memory(options, 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = done.stdout.splitlines()[1:]
-    assert {row.split()[0] for row in rows} == {
-        "forward_kernel",
-        "grad_query_kernel",
-        "grad_key_kernel",
-    }
-    uses_matrix_units = all("MMA" in row for row in rows)
-    assert uses_matrix_units == ("float32" not in options)
+    uses_matrix_units = {row.split()[0]: "MMA" in row for row in rows}
+    assert set(uses_matrix_units) == PRODUCTS | ROWS
+    wanted = set() if "float32" in options else PRODUCTS
+    assert {name for name, uses in uses_matrix_units.items() if uses} == wanted

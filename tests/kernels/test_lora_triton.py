@@ -73,6 +73,18 @@ def test_errors_stay_under_the_caps_and_near_pytorchs_own(
         assert error <= 2 * peer + 1e-5, (name, error, peer)
 
 
+@pytest.mark.parametrize("dtype", CAPS, ids=str)
+def test_a_long_sum_into_a_small_rank_is_cut_and_added_in_order(triton_device, dtype):
+    counts = (5, 3)
+    tensors, offsets = draw(counts, dtype, triton_device, 1090, 3, 1100), offsets_of(counts)
+    rounded = [x.to(dtype).double() for x in tensors]
+    dropout = Dropout(0.2, keys_of(counts))
+    exact = results(lora_reference.grouped_lora, rounded, offsets, dropout)
+    for name, actual in results(triton_lora, tensors, offsets, dropout).items():
+        error = (actual.double() - exact[name]).abs().max() / exact[name].abs().max()
+        assert error <= CAPS[dtype], name
+
+
 def test_masks_are_those_of_every_other_implementation(triton_device):
     counts = (40, 3)
     dropout = Dropout(0.5, keys_of(counts))
@@ -88,7 +100,7 @@ def test_masks_are_those_of_every_other_implementation(triton_device):
 def test_a_run_alone_and_fused_gives_the_same_bits(triton_device, dtype):
     counts = (7, 40, 9)
     keys = keys_of(counts)
-    tensors = draw(counts, dtype, triton_device)
+    tensors = draw(counts, dtype, triton_device, in_features=1090)  # wide enough to be cut
     fused = results(triton_lora, tensors, offsets_of(counts), Dropout(0.3, keys))
     start = 0
     for run, count in enumerate(counts):

@@ -1,4 +1,4 @@
-"""The public tensor operations: packed attention, products with one weight per run, 4-bit weights.
+"""The public tensor operations: packed attention, adapters of many runs, rows, 4-bit weights.
 
 Each picks an implementation by device; each implementation has the signature of the reference
 beside it, and a test holds them to that. Nothing here knows a model, a tokenizer or a file.
@@ -12,6 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from unmask.kernels import rows_reference as _rows
 from unmask.kernels.attention_rectangles import varlen_attention as _attention_rectangles
 from unmask.kernels.dropout import Dropout
 from unmask.kernels.lora_batched import grouped_linear as _linear_batched
@@ -112,6 +113,44 @@ def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
         [tokens, out_features].
     """
     return _linear_batched(x, weight, run_offsets)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Every token over the root of its mean square, times a frozen weight.
+
+    Computed in float32 and rounded to the dtype of `x` before the weight multiplies, as in the
+    Llama family of transformers.
+
+    Args:
+        x: [..., features].
+        weight: [features], in the dtype of `x`.
+        eps: added to the mean square.
+
+    Returns:
+        As `x`. Differentiable once.
+    """
+    implementation = _rows.rms_norm
+    if _suits_triton(x, weight) and not weight.requires_grad:
+        from unmask.kernels.rows_triton import rms_norm as implementation
+    with torch.cuda.device_of(x):
+        return implementation(x, weight, eps)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """`silu(gate) * up`, the gated activation of the Llama family.
+
+    Args:
+        gate: [..., features].
+        up: the same.
+
+    Returns:
+        As `gate`. Differentiable once.
+    """
+    implementation = _rows.swiglu
+    if _suits_triton(gate, up):
+        from unmask.kernels.rows_triton import swiglu as implementation
+    with torch.cuda.device_of(gate):
+        return implementation(gate, up)
 
 
 def dequantize_nf4(

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.kernels.rotary import places as places_in_sentence
 from unmask.kernels.rotary import rotate
 
 SMALLEST_BIN = 16
@@ -42,9 +43,9 @@ def varlen_attention(
     sin: Tensor | None = None,
 ) -> Tensor:
     """Shapes and meaning as in `unmask.kernels.varlen_attention`."""
-    if cos is not None and sin is not None:
-        query, key = (rotate(x, cu_seqlens, cos, sin) for x in (query, key))
     layout = _layout(tuple(cu_seqlens.tolist()), query.device)
+    if cos is not None and sin is not None:
+        query, key = (rotate(x, layout.places_in_sentence, cos, sin) for x in (query, key))
     masks = layout.masks(tuple(causal.tolist()), window, query.dtype)
     buffers = _Fill.apply(query, key, value, layout)
     rectangles = zip(*(layout.rectangles(buffer) for buffer in buffers), masks, strict=True)
@@ -70,6 +71,7 @@ class _Layout:
         bins: short sentences first.
         fill: int64 [places].
         places: int64 [tokens].
+        places_in_sentence: int64 [tokens], each counted from its own sentence's first token.
     """
 
     # What is built while validating serves training too, so it must not become inference tensors.
@@ -77,6 +79,7 @@ class _Layout:
     def __init__(self, offsets: tuple[int, ...], device: torch.device) -> None:
         starts = torch.tensor(offsets, device=device)
         self.bins = _bins(starts.diff())
+        self.places_in_sentence = places_in_sentence(starts)
         self._masks: dict[tuple[object, ...], list[Tensor]] = {}
         fill, real = [], []
         for sentences, lengths, longest in self.bins:

@@ -24,6 +24,11 @@ from unmask.kernels.lora_autograd import low_rank_update
 
 BLOCK_TOKENS = 32
 BLOCK_FEATURES = 64
+SUM_BLOCK = 1024
+NARROW = 256
+"""Up to so many output features a long sum is cut into parts,"""
+SPLIT_FEATURES = 512
+"""each of about so many input features."""
 
 
 def grouped_lora(
@@ -67,15 +72,25 @@ class _TritonProducts:
     ) -> Tensor:
         num_runs, out_features, in_features = weight.shape
         out = x.new_empty(len(x), out_features)
+        splits = 1 if base is not None or drop_output else _num_splits(in_features, out_features)
+        parts = out
+        if splits > 1:
+            parts = torch.empty(splits, *out.shape, dtype=torch.float32, device=x.device)
         slots = num_slots(len(x), num_runs, BLOCK_TOKENS)
-        _linear_kernel[(slots, triton.cdiv(out_features, BLOCK_FEATURES))](
-            x.contiguous(), weight, None if base is None else base.contiguous(), out,
+        _linear_kernel[(slots, triton.cdiv(out_features, BLOCK_FEATURES), splits)](
+            x.contiguous(), weight, None if base is None else base.contiguous(), parts,
             self.offsets, self.keys,
-            num_runs, UNLIMITED, self.threshold, scale, *weight.stride(),
+            len(x), num_runs, UNLIMITED, self.threshold, scale, *weight.stride(),
             IN=in_features, OUT=out_features, HAS_BASE=base is not None,
             DROP_INPUT=self.drops and drop_input, DROP_OUTPUT=self.drops and drop_output,
+            SPLIT=triton.cdiv(in_features, splits * BLOCK_FEATURES) * BLOCK_FEATURES,
             **_constants(x.dtype),
         )  # fmt: skip
+        if splits > 1:
+            _sum_kernel[(triton.cdiv(out.numel(), SUM_BLOCK),)](
+                parts, out, out.numel(), SPLITS=splits, SUM_BLOCK=SUM_BLOCK,
+                EMULATE=must_emulate(x.dtype), num_warps=4, enable_fp_fusion=True,
+            )  # fmt: skip
         return out
 
     def outer(
@@ -95,6 +110,14 @@ class _TritonProducts:
             **_constants(left.dtype),
         )  # fmt: skip
         return out.to(like.dtype)
+
+
+def _num_splits(in_features: int, out_features: int) -> int:
+    """Parts that a long sum is cut into where there are few outputs to keep the device busy.
+
+    From the sizes of the layer alone, so that a run's bits do not depend on who trains beside it.
+    """
+    return 1 if out_features > NARROW else max(1, in_features // SPLIT_FEATURES)
 
 
 @lru_cache(maxsize=256)
@@ -136,17 +159,18 @@ def _kept(
     return half >= threshold
 
 
-@triton.jit(do_not_specialize=["num_runs", "up_to", "threshold"])
+@triton.jit(do_not_specialize=["num_tokens", "num_runs", "up_to", "threshold"])
 def _linear_kernel(
     x, weight, base, out, run_offsets, keys,
-    num_runs, up_to, threshold, scale, weight_run_stride, weight_out_stride, weight_in_stride,
+    num_tokens, num_runs, up_to, threshold, scale,
+    weight_run_stride, weight_out_stride, weight_in_stride,
     IN: tl.constexpr, OUT: tl.constexpr, HAS_BASE: tl.constexpr,
-    DROP_INPUT: tl.constexpr, DROP_OUTPUT: tl.constexpr,
+    DROP_INPUT: tl.constexpr, DROP_OUTPUT: tl.constexpr, SPLIT: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr, SEARCH_BLOCK: tl.constexpr,
     PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr, SECOND_FACTOR: tl.constexpr,
     EMULATE: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_TOKENS tokens of one run by BLOCK_FEATURES output features."""
+    """BLOCK_TOKENS tokens of one run by BLOCK_FEATURES output features, over SPLIT inputs."""
     run, begin, length, tile_begin = find_tile(
         run_offsets, num_runs, 0, up_to, BLOCK_TOKENS, SEARCH_BLOCK
     )
@@ -160,8 +184,9 @@ def _linear_kernel(
     row = begin + token[:, None]
     o = tl.program_id(1) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
     result = tl.zeros((BLOCK_TOKENS, BLOCK_FEATURES), tl.float32)
-    for start in range(0, IN, BLOCK_FEATURES):
-        i = start + tl.arange(0, BLOCK_FEATURES)
+    first = tl.program_id(2) * SPLIT
+    for start in range(0, SPLIT, BLOCK_FEATURES):
+        i = first + start + tl.arange(0, BLOCK_FEATURES)
         piece = tl.load(x + row * IN + i[None, :], mask=inside & (i < IN)[None, :], other=0.0)
         if DROP_INPUT:
             kept = _kept(token, i, key, threshold, IN, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
@@ -176,7 +201,25 @@ def _linear_kernel(
     mask = inside & (o < OUT)[None, :]
     if HAS_BASE:
         result += tl.load(base + row * OUT + o[None, :], mask=mask, other=0.0).to(tl.float32)
-    tl.store(out + row * OUT + o[None, :], narrow(result, dtype, EMULATE), mask=mask)
+    place = out + (tl.program_id(2).to(tl.int64) * num_tokens + row) * OUT + o[None, :]
+    if out.dtype.element_ty == tl.float32:
+        tl.store(place, result, mask=mask)
+    else:
+        tl.store(place, narrow(result, dtype, EMULATE), mask=mask)
+
+
+@triton.jit(do_not_specialize=["count"])
+def _sum_kernel(
+    parts, out, count,
+    SPLITS: tl.constexpr, SUM_BLOCK: tl.constexpr, EMULATE: tl.constexpr,
+):  # fmt: skip
+    """The sum over the first axis of `parts` [SPLITS, count], in order."""
+    place = tl.program_id(0).to(tl.int64) * SUM_BLOCK + tl.arange(0, SUM_BLOCK)
+    kept = place < count
+    total = tl.zeros((SUM_BLOCK,), tl.float32)
+    for split in range(0, SPLITS):
+        total += tl.load(parts + split * count.to(tl.int64) + place, mask=kept, other=0.0)
+    tl.store(out + place, narrow(total, out.dtype.element_ty, EMULATE), mask=kept)
 
 
 @triton.jit(do_not_specialize=["threshold"])

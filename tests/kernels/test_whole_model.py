@@ -1,0 +1,54 @@
+"""All kernels at once: a training step of a decoder, every operation in Triton."""
+
+import torch
+
+from unmask import kernels
+from unmask.config import UnmaskConfig
+from unmask.data.alignment import EncodedSentence
+from unmask.lora import Draw, LoraSettings
+from unmask.model import UnmaskedForTokenClassification
+
+
+def sentence(*token_ids):
+    return EncodedSentence("s", token_ids, tuple(range(len(token_ids))), (1,) * len(token_ids), 0)
+
+
+RUNS = [[sentence(5, 6, 7), sentence(8)], [sentence(9, 4, 3, 7)]]
+
+
+def stack(load_random, device):
+    """Two runs with dropout, their matrices B filled."""
+    configs = [UnmaskConfig.from_code(code, 4) for code in ("0110", "1000")]
+    model = UnmaskedForTokenClassification(
+        load_random(), ["PER"], configs, LoraSettings(rank=4, dropout=0.3), [1, 2]
+    )
+    generator = torch.Generator().manual_seed(5)
+    for _, layer in model.lora_layers:
+        layer.lora_B.data.normal_(generator=generator)
+    return model.to(device).train()
+
+
+def step(model):
+    model.zero_grad()
+    batch = model.batch(RUNS)
+    with model.route(batch, Draw((1, 2), (3, 4))):
+        losses = model.losses(batch)
+        losses.sum().backward()
+    gradients = {name: p.grad.clone() for name, p in model.stacked_parameters().items()}
+    return {"losses": losses.detach(), **gradients}
+
+
+def test_a_step_in_triton_is_the_step_without_it(
+    load_random, monkeypatch, triton_device, nan_in_empty
+):
+    model = stack(load_random, triton_device)
+    monkeypatch.setattr(kernels, "_suits_triton", lambda *tensors: False)
+    expected = step(model)
+    used = []
+    monkeypatch.setattr(kernels, "_suits_triton", lambda *tensors: bool(used.append(1)) or True)
+    actual = step(model)
+    # Four layers, of which each has two norms, two adapters, an attention and an activation.
+    assert len(used) == 4 * 6 + 1
+    for name, right in expected.items():
+        gap = (actual[name] - right).abs().max() / right.abs().max()
+        assert gap < 1e-4, name  # float32, sums in another order
