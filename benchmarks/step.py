@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = arguments.dtype or ("bfloat16" if device == "cuda" else "float32")
-    recipe = replace(PAPER, lora_dropout=0.0, head_dropout=0.0, optimizer="adamw")
+    recipe = replace(PAPER, optimizer="adamw")
     loaded = random_backbone(arguments.shape, dtype, device)
     config = loaded.model.config
     workload = draw_workload(config.vocab_size, arguments.batches, recipe.batch_size, 0)
@@ -181,7 +181,9 @@ def stock(
         return model(**inputs).loss
 
     def first() -> list[Tensor]:
+        model.eval()
         value = loss(workload.batches[0])
+        model.train()
         return [value.detach(), torch.autograd.grad(value, head.weight)[0]]
 
     def step(index: int) -> None:
@@ -201,6 +203,7 @@ def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -
     config = copy.deepcopy(backbone.config)
     num_tags = config.num_labels = len(tag_names(labels))
     config.use_cache = False
+    config.classifier_dropout = recipe.head_dropout
     with torch.device("meta"):
         classifier = AutoModelForTokenClassification.from_config(config)
     setattr(classifier, classifier.base_model_prefix, backbone)
@@ -211,7 +214,6 @@ def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -
     classifier.score.bias.data.zero_()
     # The head computes in float32 on either side.
     classifier.score.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
-    classifier.dropout = torch.nn.Identity()
     adapters = LoraConfig(
         task_type="TOKEN_CLS", r=recipe.lora_rank, lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout, target_modules=list(recipe.lora_targets),
@@ -232,7 +234,7 @@ def ours(
     configs = [UnmaskConfig.from_code(codes[run % len(codes)], layers) for run in range(runs)]
     model = UnmaskedForTokenClassification(
         loaded, workload.labels, configs, LoraSettings.from_recipe(recipe),
-        list(range(runs)), head_dropout=0.0,
+        list(range(runs)), recipe.head_dropout,
     ).train()  # fmt: skip
     for run in range(runs):
         model.score_weight.data[run] = head_weight(*model.score_weight.shape[1:])
