@@ -51,7 +51,7 @@ def shortened(model):
     return {type(module).__name__ for module in model.modules() if "forward" in vars(module)}
 
 
-def test_a_shortened_pack_gives_the_states_and_gradients_of_the_stock_one(prepared, family):
+def test_a_shortened_pack_of_all_16_configurations_gives_what_the_stock_one_gives(prepared, family):
     model = prepared(family)
     expected = states(model)
     fusing.fuse(model, lambda: BATCH.max_seqlen)

@@ -52,3 +52,35 @@ def test_a_step_in_triton_is_the_step_without_it(
     for name, right in expected.items():
         gap = (actual[name] - right).abs().max() / right.abs().max()
         assert gap < 1e-4, name  # float32, sums in another order
+
+
+def test_a_step_in_triton_keeps_no_activation_that_no_gradient_needs(
+    load_random, monkeypatch, triton_device
+):
+    model = stack(load_random, triton_device)
+    monkeypatch.setattr(kernels, "_suits_triton", lambda *tensors: True)
+    held = {tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept = {}
+
+    def keep(tensor):
+        if tensor.is_floating_point() and tensor.data_ptr() not in held:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so no address comes twice
+        return tensor
+
+    batch = model.batch(RUNS)
+    with (
+        model.route(batch, Draw((1, 2), (3, 4))),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        model.hidden_states(batch)
+    config, rank = model.backbone.config, model.lora.rank
+    hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    queries, keys = heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    norms = 2 * (hidden + 1)  # both inputs, and one number a token
+    adapters = hidden + 2 * rank  # their one input; what lies between A and B
+    attention = 2 * queries + 2 * keys + heads  # queries and output, keys and values, row sums
+    activation = 2 * inner
+    per_layer = norms + adapters + attention + activation
+    # Below the first adapter there is no gradient: the first norm keeps nothing, the last does.
+    counted = sum(tensor.untyped_storage().nbytes() // 4 for tensor in kept.values())
+    assert counted == batch.num_tokens * 4 * per_layer
