@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from unmask.kernels import attention_reference, varlen_attention
-from unmask.kernels.rotary import rotate
+from unmask.kernels.rotary import full_angles, rotate
 
 ROTARY_BASE = 10_000.0
 
@@ -220,7 +220,8 @@ def _rotary(problem: Problem) -> Callable[[Tensor], Tensor]:
 
     _, columns = problem.places()
     if problem.device != "cuda":
-        return lambda x: rotate(x, columns, problem.cos, problem.sin)
+        angles = full_angles(problem.cos, problem.sin, columns, problem.heads)
+        return lambda x: rotate(x, *angles)
     c, s = problem.cos[columns, None], problem.sin[columns, None]
     return torch.compile(turn, dynamic=True)
 

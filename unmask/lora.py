@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from unmask.kernels import grouped_lora
-from unmask.kernels.dropout import Dropout, mix
+from unmask.kernels.dropout import Dropout, drop, mix
 from unmask.packing import PackedBatch
 from unmask.recipe import PAPER, Recipe
 
@@ -125,7 +125,7 @@ class Route:
         drawn = self.drawn(probability, module)
         if drawn is None:
             return x
-        return x * drawn.kept(self.run_offsets, x.shape[1], x.device) * drawn.rescale
+        return drop(x, drawn.kept(self.run_offsets, x)) * drawn.rescale
 
 
 class _Guard(torch.autograd.Function):

@@ -114,6 +114,19 @@ def test_rectangles_equal_the_reference(lengths, seed, window, softcap):
     assert_same(actual, expected)
 
 
+@pytest.mark.parametrize("lengths", [(129,), (3, 150, 0, 40, 129, 16), (128, 129)], ids=str)
+@pytest.mark.parametrize("window", [None, 7])
+def test_long_sentences_among_short_ones_equal_the_reference(lengths, window):
+    """Up to 128 tokens scores are written out; longer sentences take another way."""
+    qkv, cu_seqlens = inputs(lengths)
+    causal = torch.arange(len(lengths)) % 2 == 0
+    weight = torch.randn(qkv[0].shape, generator=torch.Generator().manual_seed(1)).double()
+    rest = (cu_seqlens, max(lengths), causal, 0.3, window)
+    actual = with_gradients(attention_rectangles.varlen_attention, qkv, rest, weight)
+    expected = with_gradients(attention_reference.varlen_attention, qkv, rest, weight)
+    assert_same(actual, expected)
+
+
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),

@@ -64,3 +64,18 @@ def test_sentences_without_tokens_are_passed_over():
     actual = varlen_attention(q, k, v, cu_seqlens, max(LENGTHS), causal, 0.5)
     expected = reference(q, k, v, CU_SEQLENS, max(LENGTHS), causal[1:-1], 0.5)
     torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
+
+
+def test_other_rotary_tables_and_more_heads_for_the_same_pack():
+    places = max(LENGTHS)
+    for seed, heads in ((0, 2), (1, 2), (1, 6), (1, 2)):
+        generator = torch.Generator().manual_seed(seed)
+        angles = torch.randn(places, 2, generator=generator, dtype=torch.float64)
+        q, k, v = (torch.randn(sum(LENGTHS), h, 4, dtype=torch.float64) for h in (heads, 2, 2))
+        call = (CU_SEQLENS, places, torch.tensor([True, False, True, False]), 0.5)
+        cos, sin = angles.cos(), angles.sin()
+        actual, expected = (
+            attention(q, k, v, *call, cos=cos, sin=sin)
+            for attention in (varlen_attention, reference)
+        )
+        torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)

@@ -128,7 +128,7 @@ def test_nothing_is_kept_for_backward_but_the_input_the_mask_and_the_inner_produ
         lora_batched.grouped_lora(base, x, a, b, offsets, SCALE, Dropout(0.1, (1, 2)))
     given = {leaf.data_ptr() for leaf in leaves}
     own = sorted(t.numel() * t.element_size() for t in kept if t.data_ptr() not in given)
-    assert own == [8 * 2 * 8, 8 * 64]  # the inner product in float64, the mask as booleans
+    assert own == [8 * 8 * 2, 8 * 8 * 64]  # in float64, the inner product and the mask
 
 
 def test_a_frozen_input_gets_no_gradient_and_costs_no_product(monkeypatch):

@@ -79,12 +79,15 @@ def test_the_gated_activation_is_that_of_transformers(triton_device, dtype, feat
     assert_near(with_gradients(triton_rows().swiglu, [gate, up]), expected, TOLERANCES[dtype])
 
 
-def test_elsewhere_both_are_transformers_bit_for_bit():
-    x, gate, up = (draw(5, 7, seed=s) for s in (1, 2, 3))
-    weight = draw(7, seed=4).detach()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_elsewhere_both_are_transformers(dtype):
+    x, gate, up = (draw(5, 7, seed=s, dtype=dtype) for s in (1, 2, 3))
+    weight = draw(7, seed=4, dtype=dtype).detach()
     ours = with_gradients(lambda x: kernels.rms_norm(x, weight, EPS), [x])
-    for actual, expected in zip(ours, with_gradients(stock_norm(weight), [x]), strict=True):
-        assert torch.equal(actual, expected)
+    theirs = with_gradients(stock_norm(weight), [x])
+    assert torch.equal(ours[0], theirs[0])
+    # In float32 backward is written out and rounds elsewhere; other dtypes take the stock formula.
+    assert_near(ours[1:], theirs[1:], TOLERANCES[dtype] if dtype == torch.float32 else 0)
     assert torch.equal(kernels.swiglu(gate, up), torch.nn.functional.silu(gate) * up)
 
 

@@ -12,7 +12,7 @@ IMPLEMENTATIONS = {
     "dequantize_nf4": ["nf4_reference", "nf4_triton"],
     "grouped_lora": ["lora_reference", "lora_batched", "lora_triton"],
     "grouped_linear": ["lora_batched"],
-    "rms_norm": ["rows_reference", "rows_triton"],
+    "rms_norm": ["rows_reference", "rows_pytorch", "rows_triton"],
     "swiglu": ["rows_reference", "rows_triton"],
 }
 TRITON = {"attention_backward", "nf4_triton", "lora_triton", "rows_triton"}

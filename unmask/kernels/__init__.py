@@ -130,8 +130,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         As `x`. Differentiable once.
     """
     implementation = _rows.rms_norm
-    if _suits_triton(x, weight) and not weight.requires_grad:
-        from unmask.kernels.rows_triton import rms_norm as implementation
+    if not weight.requires_grad:
+        if _suits_triton(x, weight):
+            from unmask.kernels.rows_triton import rms_norm as implementation
+        elif x.dtype == weight.dtype == torch.float32:
+            from unmask.kernels.rows_pytorch import rms_norm as implementation
     with torch.cuda.device_of(x):
         return implementation(x, weight, eps)
 

@@ -1,32 +1,23 @@
-"""Packed attention for any device: sentences of like length go to one padded SDPA call.
+"""Packed attention for any device, in rectangles of sentences of like length.
 
-PyTorch's scaled-dot-product attention wants rectangles. Sentences are sorted into bins by length
-(beyond `SMALLEST_BIN` tokens a bin's longest is at most twice its shortest), the bins lie one
-after another in one padded buffer, and the per-sentence flags become one additive mask per bin.
-
-    pack      a a a b c c
-    buffer    a a a b b b c c c      one bin of three sentences, three places each
-    fill      0 1 2 3 3 3 4 5 5      the token copied to each place
-    places    0 1 2 3 6 7            the place whose output each token takes
-
-A place left over repeats the last token of its sentence: finite, masked, its output dropped. So a
-sentence's result does not depend on its neighbours, and what is left over gets no gradient.
+Short sentences are written out as batched products, long ones go to PyTorch's scaled-dot-product
+attention, each with an additive mask that holds the per-sentence flags.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.kernels.rotary import places as places_in_sentence
+from unmask.kernels.attention_layout import Layout, layout_of
+from unmask.kernels.attention_written_out import attend
 from unmask.kernels.rotary import rotate
 
-SMALLEST_BIN = 16
-"""Sentences up to this length share a bin: below it a launch costs more than the padding."""
+LONGEST_WRITTEN_OUT = 128
+"""Beyond it a fused kernel is as fast, and the weights that it does not keep are many."""
 
 
 def varlen_attention(
@@ -43,106 +34,35 @@ def varlen_attention(
     sin: Tensor | None = None,
 ) -> Tensor:
     """Shapes and meaning as in `unmask.kernels.varlen_attention`."""
-    layout = _layout(tuple(cu_seqlens.tolist()), query.device)
+    layout = layout_of(tuple(cu_seqlens.tolist()), query.device)
     if cos is not None and sin is not None:
-        query, key = (rotate(x, layout.places_in_sentence, cos, sin) for x in (query, key))
+        angles = layout.angles(cos, sin, query.shape[1])
+        query, key = rotate(query, *angles), rotate(key, *angles)
+    can_be_written_out = softcap is None and query.dtype in (torch.float32, torch.float64)
+    parts = layout.parts(LONGEST_WRITTEN_OUT) if can_be_written_out else []
+    if len(parts) == 2:
+        outputs = []
+        for part in parts:
+            q, k, v = (x.index_select(0, part.tokens) for x in (query, key, value))
+            flags = causal[part.sentences]
+            outputs.append(
+                varlen_attention(q, k, v, part.cu_seqlens, max_seqlen, flags, scale, window)
+            )
+        order = torch.cat([part.tokens for part in parts]).argsort()
+        return torch.cat(outputs).index_select(0, order)
     masks = layout.masks(tuple(causal.tolist()), window, query.dtype)
+    if can_be_written_out and max(layout.lengths) <= LONGEST_WRITTEN_OUT:
+        return attend(query, key, value, layout, masks, scale)
     buffers = _Fill.apply(query, key, value, layout)
     rectangles = zip(*(layout.rectangles(buffer) for buffer in buffers), masks, strict=True)
     outputs = [
-        _attend(q, k, v, mask, scale, softcap).transpose(1, 2).flatten(0, 1)
+        _fused(q, k, v, mask, scale, softcap).transpose(1, 2).flatten(0, 1)
         for q, k, v, mask in rectangles
     ]
     return _Take.apply(outputs[0] if len(outputs) == 1 else torch.cat(outputs), layout)
 
 
-class _Bin(NamedTuple):
-    sentences: Tensor
-    """int64 [sentences], their indices in the pack."""
-    lengths: Tensor
-    """int64 [sentences]."""
-    longest: int
-
-
-class _Layout:
-    """Where the tokens of a pack stand in the padded buffer, and what they see there.
-
-    Attributes:
-        bins: short sentences first.
-        fill: int64 [places].
-        places: int64 [tokens].
-        places_in_sentence: int64 [tokens], each counted from its own sentence's first token.
-    """
-
-    # What is built while validating serves training too, so it must not become inference tensors.
-    @torch.inference_mode(False)
-    def __init__(self, offsets: tuple[int, ...], device: torch.device) -> None:
-        starts = torch.tensor(offsets, device=device)
-        self.bins = _bins(starts.diff())
-        self.places_in_sentence = places_in_sentence(starts)
-        self._masks: dict[tuple[object, ...], list[Tensor]] = {}
-        fill, real = [], []
-        for sentences, lengths, longest in self.bins:
-            index = torch.arange(longest, device=device)
-            fill.append(starts[sentences, None] + index.minimum(lengths[:, None] - 1))
-            real.append(index < lengths[:, None])
-        self.fill = torch.cat([part.flatten() for part in fill])
-        real_places = torch.cat([part.flatten() for part in real]).nonzero().flatten()
-        self.places = torch.empty_like(real_places)
-        self.places[self.fill[real_places]] = real_places
-
-    def rectangles(self, buffer: Tensor) -> list[Tensor]:
-        """A buffer [places, heads, head_dim] as one [sentences, heads, longest, head_dim] a bin."""
-        sizes = [len(group.sentences) * group.longest for group in self.bins]
-        parts = [buffer] if len(sizes) == 1 else buffer.split(sizes)
-        return [
-            part.view(-1, group.longest, *buffer.shape[1:]).transpose(1, 2)
-            for part, group in zip(parts, self.bins, strict=True)
-        ]
-
-    @torch.inference_mode(False)
-    def masks(
-        self, causal: tuple[bool, ...], window: int | None, dtype: torch.dtype
-    ) -> list[Tensor]:
-        """For each bin [sentences, 1, longest, longest], 0 or -inf; kept for the next layer."""
-        key = (causal, window, dtype)
-        if key not in self._masks:
-            flags = torch.tensor(causal, device=self.fill.device)
-            self._masks[key] = [
-                torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
-                    ~seen, float("-inf")
-                )
-                for seen in (_seen(group, flags[group.sentences], window) for group in self.bins)
-            ]
-        return self._masks[key]
-
-
-@lru_cache(maxsize=2)
-def _layout(offsets: tuple[int, ...], device: torch.device) -> _Layout:
-    """Remembered by content: every layer of a forward pass asks for the same one."""
-    return _Layout(offsets, device)
-
-
-def _bins(lengths: Tensor) -> list[_Bin]:
-    """Sentences by powers of two of their length; empty ones are in no bin."""
-    power = (lengths.clamp(min=SMALLEST_BIN) - 1).double().log2().floor()
-    power[lengths == 0] = -1
-    groups = [(power == value).nonzero().flatten() for value in power.unique() if value >= 0]
-    return [_Bin(group, lengths[group], int(lengths[group].max())) for group in groups]
-
-
-def _seen(group: _Bin, causal: Tensor, window: int | None) -> Tensor:
-    """bool [sentences, 1, longest, longest]; leftover places see themselves, to stay finite."""
-    index = torch.arange(group.longest, device=causal.device)
-    distance = index[:, None] - index[None, :]
-    seen = index < group.lengths[:, None, None, None]
-    seen = seen & (~causal[:, None, None, None] | (distance >= 0))
-    if window is not None:
-        seen = seen & (distance.abs() < window)
-    return seen | (distance == 0)
-
-
-def _attend(
+def _fused(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, softcap: float | None
 ) -> Tensor:
     """Attention in one rectangle, [sentences, heads, longest, head_dim]."""
@@ -163,7 +83,7 @@ class _Fill(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: _Layout
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.layout = layout
         fill = layout.fill
@@ -179,7 +99,7 @@ class _Take(torch.autograd.Function):
     """Places to tokens; the inverse of `_Fill`."""
 
     @staticmethod
-    def forward(ctx: Any, buffer: Tensor, layout: _Layout) -> Tensor:
+    def forward(ctx: Any, buffer: Tensor, layout: Layout) -> Tensor:
         ctx.layout = layout
         return buffer.index_select(0, layout.places)
 

@@ -41,20 +41,38 @@ class Dropout:
         """The factor on what is kept."""
         return 1 / (1 - self.probability)
 
-    def kept(self, run_offsets: Tensor, features: int, device: torch.device) -> Tensor:
-        """bool [tokens, features], True for the elements that stay.
+    def kept(self, run_offsets: Tensor, like: Tensor) -> Tensor:
+        """1 for the elements that stay and 0 for the others: a factor.
 
         Args:
             run_offsets: int32 [runs + 1] on the CPU, where each run's tokens begin.
-            features: in a token.
-            device: where the mask is to be.
+            like: [tokens, features]; the mask has its dtype, since products of unlike dtypes are
+                slow, and its device.
+
+        Returns:
+            [tokens, features], or [tokens of a run, features] where all runs have one and the
+            same mask: configurations of one seed, which share their batches.
         """
-        lengths = run_offsets.diff().tolist()
-        wanted = list(zip(self.keys, lengths, strict=True))
-        # Configurations of one seed share key and batch, and so their mask.
-        bits = {pair: _hashes(*pair, features, device) for pair in dict.fromkeys(wanted)}
-        masks = {pair: x.ge(self.threshold) for pair, x in bits.items()}
-        return masks[wanted[0]] if len(wanted) == 1 else torch.cat([masks[pair] for pair in wanted])
+        pairs = list(zip(self.keys, run_offsets.diff().tolist(), strict=True))
+        masks = {pair: self._of_run(*pair, like) for pair in dict.fromkeys(pairs)}
+        return masks[pairs[0]] if len(masks) == 1 else torch.cat([masks[pair] for pair in pairs])
+
+    def _of_run(self, key: int, length: int, like: Tensor) -> Tensor:
+        features = like.shape[1]
+        out = like.new_empty(length, features)
+        return torch.ge(_hashes(key, length, features, like.device), self.threshold, out=out)
+
+
+def drop(x: Tensor, kept: Tensor) -> Tensor:
+    """Elements that are not kept become 0; the rest is not rescaled. A NaN stays one.
+
+    Args:
+        x: [tokens, features].
+        kept: as `Dropout.kept` gives it.
+    """
+    if kept.shape == x.shape:
+        return x * kept
+    return (x.reshape(-1, *kept.shape) * kept).view(x.shape)
 
 
 def mix(a: int, b: int) -> int:
@@ -74,7 +92,7 @@ def _hashes(key: int, length: int, features: int, device: torch.device) -> Tenso
     """int16 [length, features], all values alike."""
     width = (features + 1) // 2
     x = torch.arange(length * width, dtype=torch.int32, device=device)
-    x.mul_(PLACE_FACTOR).bitwise_xor_(as_signed(key))
+    x = x.mul_(PLACE_FACTOR).bitwise_xor_(as_signed(key))
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(FIRST_FACTOR)
     x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(SECOND_FACTOR)
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))

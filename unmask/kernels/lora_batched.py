@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.kernels.dropout import Dropout
+from unmask.kernels.dropout import Dropout, drop
 from unmask.kernels.lora_autograd import low_rank_update
 
 
@@ -51,7 +51,7 @@ def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
 
 
 class _BatchedProducts:
-    """`unmask.kernels.lora_autograd.Products` by PyTorch's own; the mask is kept as booleans."""
+    """`unmask.kernels.lora_autograd.Products` by PyTorch, the mask kept as a factor."""
 
     def __init__(self, run_offsets: Tensor, dropout: Dropout | None) -> None:
         self.run_offsets = run_offsets
@@ -62,7 +62,7 @@ class _BatchedProducts:
     def mask(self, x: Tensor) -> Tensor | None:
         if self.dropout is None:
             return None
-        return self.dropout.kept(self.run_offsets, x.shape[1], x.device)
+        return self.dropout.kept(self.run_offsets, x)
 
     def linear(
         self,
@@ -78,10 +78,10 @@ class _BatchedProducts:
         if base is not None:
             return self._added(base, x, weight, scale)
         if mask is not None and drop_input:
-            x = x * mask
+            x = drop(x, mask)
         out = grouped_linear(x, weight, self.run_offsets)
         if mask is not None and drop_output:
-            out *= mask
+            out = drop(out, mask)
         return out if scale == 1 else out.mul_(scale)
 
     def outer(
@@ -93,7 +93,7 @@ class _BatchedProducts:
         mask: Tensor | None = None,
     ) -> Tensor:
         if mask is not None and drop_right:
-            right = right * mask
+            right = drop(right, mask)
         if self.alike:
             runs = len(self.counts)
             out = torch.bmm(_by_run(left, runs).transpose(1, 2), _by_run(right, runs))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unmask.kernels.dropout import Dropout
+from unmask.kernels.dropout import Dropout, drop
 
 
 def grouped_lora(
@@ -22,7 +22,7 @@ def grouped_lora(
     """Shapes and meaning as in `unmask.kernels.grouped_lora`."""
     a, b = lora_a.to(x.dtype), lora_b.to(x.dtype)
     if dropout is not None:
-        x = x * dropout.kept(run_offsets, x.shape[1], x.device) * dropout.rescale
+        x = drop(x, dropout.kept(run_offsets, x)) * dropout.rescale
     outputs = [
         base[start:end] + scale * (x[start:end] @ a[run].T @ b[run].T)
         for run, (start, end) in enumerate(pairwise(run_offsets.tolist()))
