@@ -52,6 +52,10 @@ SHAPES = {
         num_key_value_heads=3, vocab_size=49152,
     ),
     "mistral-7b": MistralConfig(sliding_window=4096),
+    "tiny": LlamaConfig(
+        hidden_size=64, intermediate_size=192, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, vocab_size=1000,
+    ),
 }  # fmt: skip
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Relative difference of losses, and of the head's gradients as vectors. In bfloat16 both sides
