@@ -118,6 +118,9 @@ def lora_cases() -> Iterator[Case]:
         own |= {"IN": inside, "OUT": outside, **drop, **constants}
         shape = f"{inside}>{outside}"
         yield Case(lora_triton._linear_kernel, shape, own, options, frozenset(floats))
+    own = {"SPLITS": HIDDEN // split, "SUM_BLOCK": lora_triton.SUM_BLOCK, "EMULATE": False}
+    floats = frozenset({"parts"})
+    yield Case(lora_triton._sum_kernel, str(lora_triton.SUM_BLOCK), own, options, floats)
     own = {"LEFT": RANK, "RIGHT": HIDDEN, "DROP_RIGHT": True, **constants}
     yield Case(lora_triton._outer_kernel, f"{RANK}x{HIDDEN}", own, options, frozenset({"out"}))
 

@@ -14,7 +14,7 @@ PRODUCTS = {"forward_kernel", "grad_query_kernel", "grad_key_kernel"} | {
     "linear_kernel",
     "outer_kernel",
 }
-ROWS = {"norm_kernel", "norm_grad_kernel", "swiglu_kernel", "swiglu_grad_kernel"}
+ROWS = {"norm_kernel", "norm_grad_kernel", "swiglu_kernel", "swiglu_grad_kernel", "sum_kernel"}
 
 
 @pytest.mark.slow
