@@ -166,7 +166,7 @@ class Layout:
         return known[3]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=3)  # a pack, and its short and its long sentences
 def layout_of(offsets: tuple[int, ...], device: torch.device) -> Layout:
     """Remembered by content: every layer of a forward pass asks for the same one."""
     return Layout(offsets, device)
