@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: sweep test test-slow test-gpu lint types arrows unit docs fuzz lock clean
+.PHONY: reproduce-small sweep test test-slow test-gpu lint types arrows unit docs fuzz lock clean
 
 sweep: $(INSTALLED)
 	$(BIN)/python -m unmask.sweep --seeds 120,121
@@ -38,6 +38,15 @@ docs: $(INSTALLED)
 # 200,000 broken inputs over readers, settings, saved folders and records; see fuzz/result.json.
 fuzz: $(INSTALLED)
 	$(BIN)/python -m fuzz.run
+
+# A reduced version of every experiment on a CPU; fails when a conclusion changes.
+# DATA_DIR=folder adds what needs the open corpora.
+EXPERIMENTS := figure1_configurations table1_rdrr table2_main significance it_baseline figure2_scale
+reproduce-small: $(INSTALLED)
+	@for name in $(EXPERIMENTS); do \
+		$(BIN)/python experiments/$$name/run.py --small --out results/reproduce-small \
+			$(if $(DATA_DIR),--data-dir $(DATA_DIR)) || exit 1; \
+	done
 
 # Pins what is installed now; edit pyproject.toml, upgrade in .venv, then run this.
 lock:

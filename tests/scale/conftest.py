@@ -35,7 +35,6 @@ def tokens(text_folder, tokenizer, tmp_path_factory):
 @pytest.fixture(scope="session")
 def smallest():
     """Two layers of hidden size 16, chunks of 64 tokens, a dozen steps in two epochs."""
-    recipe = replace(SMALL.recipe, batch_size=4, accumulation=3)
-    return replace(
-        SMALL, hidden_size=16, num_heads=2, intermediate_size=24, vocab_size=400, recipe=recipe
-    )
+    recipe = replace(SMALL.recipe, batch_size=4, accumulation=3, epochs=2, learning_rate=4e-3)
+    shape = {"hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "vocab_size": 400}
+    return replace(SMALL, checkpoints_per_epoch=2, recipe=recipe, **shape)

@@ -16,6 +16,7 @@ from unmask.scale.pretrain import pretrain
 from unmask.scale.settings import SMALL_FINETUNING
 from unmask.training.batches import encode_split
 
+TWO_EPOCHS = replace(SMALL_FINETUNING, epochs=2)
 MODELS = (("encoder", "roberta"), ("decoder", "roberta"), ("decoder", "llama"))
 
 
@@ -74,7 +75,7 @@ def test_every_parameter_is_trained_and_the_checkpoint_stays_as_it_was(checkpoin
     model = FullLabeler(loaded, corpus.labels, UnmaskConfig.from_code("11", 2), 120, 0.1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     train = encode_split(corpus.train, model.encoder, model.tags, 64)
-    fit(model, train, SMALL_FINETUNING, 120)
+    fit(model, train, TWO_EPOCHS, 120)
     still = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert still == []
     again = load_checkpoint(checkpoint.folder, checkpoint.name)
@@ -114,3 +115,18 @@ def test_the_plan_has_three_variants_and_loses_what_is_done(corpus, tmp_path):
 def test_a_missing_checkpoint_says_which_command_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"run `python -m unmask\.scale pretrain` first"):
         load_checkpoint(tmp_path, "x")
+
+
+def test_untrained_encoder_and_open_decoder_are_one_model(
+    corpus, smallest, tokens, tokenizer, tmp_path
+):
+    """Their first weights are the same, so only what pre-training does can tell them apart."""
+    chunks = tokens.chunks(64)
+    settings = replace(smallest, recipe=replace(smallest.recipe, max_steps=1))
+    results = []
+    for kind, code in (("encoder", "encoder"), ("decoder", "11")):
+        pretrain(kind, settings, chunks, tokenizer, tmp_path / kind, "r")
+        checkpoint = Checkpoint(kind, "0123abcd", 0, tmp_path / kind / "00")
+        run = Run(checkpoint.name, "lookright", code, 120, TWO_EPOCHS, "f")
+        results.append(finetune(checkpoint, run, corpus, "cpu"))
+    assert results[0].curves == results[1].curves

@@ -4,11 +4,12 @@ from unmask.scale.__main__ import main
 
 SMALLEST = (
     *("--preset", "small", "--hidden-size", "16", "--num-heads", "2", "--intermediate-size", "24"),
-    *("--vocab-size", "400", "--batch-size", "8", "--device", "cpu"),
+    *("--vocab-size", "400", "--batch-size", "8", "--epochs", "2"),
+    *("--checkpoints-per-epoch", "2", "--device", "cpu"),
 )
 TUNING = (
     *("--preset", "small", "--task", "lookright", "--limit-train", "32"),
-    *("--limit-validation", "10", "--device", "cpu"),
+    *("--limit-validation", "10", "--epochs", "2", "--device", "cpu"),
 )
 
 

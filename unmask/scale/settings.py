@@ -117,25 +117,25 @@ SMALL = Pretraining(
     num_heads=4,
     intermediate_size=128,
     vocab_size=1024,
-    checkpoints_per_epoch=2,
+    checkpoints_per_epoch=1,
     recipe=replace(
         PRETRAINING_RECIPE,
         preset="pretraining-small",
         batch_size=16,
         accumulation=1,
-        epochs=2,
+        epochs=4,
         max_subtokens=64,
-        learning_rate=4e-3,
+        learning_rate=1e-3,
         compute_dtype="float32",
     ),
 )
-"""Minutes on a CPU; small matrices want a larger rate."""
+"""Minutes on a CPU; small matrices want larger rates."""
 
 SMALL_FINETUNING = replace(
     FINETUNING_RECIPE,
     preset="full-small",
-    learning_rate=2e-3,
-    epochs=2,
+    learning_rate=1e-3,
+    epochs=8,
     max_subtokens=64,
     compute_dtype="float32",
 )
