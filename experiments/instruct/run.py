@@ -13,11 +13,13 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from unmask.cli import main as unmask
 from unmask.data.sentence import SPLITS
 from unmask.data.tasks import load_task
 from unmask.instruct.registry import SYSTEMS, load_system
+from unmask.results.ledger import Ledger
 
 FILES = {"train": "train.conll", "validation": "dev.conll", "test": "test.conll"}
 RECIPE = {
@@ -35,6 +37,9 @@ TUNING = {
 }
 SWEEP = {"--batch-size": "4", "--max-subtokens": "128"}
 
+SHORT_ANSWERS = {"uniner": 24}
+"""Tokens of an answer about one type, of which there are many."""
+
 
 def main() -> None:
     """Do what is asked, then write what there is as one JSON file."""
@@ -43,6 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas; none for none")
+    parser.add_argument("--constrained", default="it,instructuie", help="systems that also are")
     parser.add_argument("--configs", default="", help="codes of labelers for the sweep")
     parser.add_argument("--train", type=int, default=100, help="sentences; default: %(default)s")
     parser.add_argument("--held-out", type=int, default=6, help="sentences of dev and of test")
@@ -52,7 +58,7 @@ def main() -> None:
     corpus = chosen.out / "corpus"
     if not corpus.exists():
         write_sample(chosen.data_dir, corpus, chosen.train, chosen.held_out)
-    for system in filter(None, chosen.systems.split(",")):
+    for system in chosen.systems.split(",") if chosen.systems != "none" else ():
         tune(chosen, system)
     if chosen.configs:
         sweep(chosen)
@@ -83,14 +89,18 @@ def tune(chosen: argparse.Namespace, system: str) -> None:
     common = [*("--system", system, "--model", chosen.model, "--task", chosen.data_dir.name)]
     common += [*("--data-dir", str(chosen.out / "corpus"), "--out", str(out))]
     common += ["--ledger", str(chosen.out / "ledger.jsonl"), "--device", "cpu"]
-    answers = [*common, "--max-new-tokens", str(chosen.max_new_tokens)]
+    longest = min(chosen.max_new_tokens, SHORT_ANSWERS.get(system, chosen.max_new_tokens))
+    answers = [*common, "--max-new-tokens", str(longest), "--generation-batch-size", "96"]
     if not (out / "build.json").exists():
         command("instruct", "build", *common)
     recipe = flags({**RECIPE, **TUNING, "--max-steps": str(chosen.steps)})
     command("instruct", "train", *common, *recipe)
     own = load_system(system).decoding()
     free = "greedy" if own.sample or own.num_beams > 1 else "system"
-    for decoding, split in ((free, "validation"), (free, "test"), ("constrained", "validation")):
+    decodings = [(free, "validation"), (free, "test")]
+    if system in chosen.constrained.split(","):
+        decodings.append(("constrained", "validation"))
+    for decoding, split in decodings:
         more = ["--decoding", decoding, "--split", split]
         for step in ("generate", "evaluate"):
             command("instruct", step, *answers, *more)
@@ -120,13 +130,38 @@ def flags(values: dict[str, str]) -> list[str]:
 
 
 def write_summary(out: Path) -> None:
-    """Every score of every system as `summary.json`."""
-    found = {
-        str(path.relative_to(out)): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(out.glob("*/runs/*/*.scores.json"))
+    """What came out of every system as `summary.json`, one line a system and decoding."""
+    lines = []
+    for run in sorted(out.glob("*/runs/*/tuning.json")):
+        tuning = json.loads(run.read_text(encoding="utf-8"))
+        losses = tuning.pop("losses")
+        row = {"system": run.parts[-4], "first_loss": losses[0], "last_loss": losses[-1]}
+        lines.append({**row, "steps": len(losses), **tuning})
+    for path in sorted(out.glob("*/runs/*/*.scores.json")):
+        split, decoding = path.name.split(".")[:2]
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        row = {"system": path.parts[-4], "split": split, "decoding": decoding}
+        row |= {name: scores[name] for name in ("f1", "precision", "recall", "num_queries")}
+        row |= {"own": scores["own"].get("score", scores["own"]["f1"]), **scores["parse"]}
+        lines.append({**row, "answers": first_answers(path.with_name(f"{split}.{decoding}.jsonl"))})
+    for one in Ledger(out / "ledger.jsonl").results():
+        row = {"run": one.run.name, "id": one.run.id}
+        lines.append({**row, **{f"{split}_f1": one.scores[split]["f1"] for split in one.scores}})
+    text = ",\n ".join(json.dumps(_rounded(line), ensure_ascii=False) for line in lines)
+    (out / "summary.json").write_text(f"[\n {text}\n]\n", encoding="utf-8")
+
+
+def first_answers(outputs: Path, number: int = 2) -> list[str]:
+    """What was written first."""
+    with outputs.open(encoding="utf-8") as lines:
+        return [json.loads(line)["output"] for line in list(lines)[1 : number + 1]]
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in values.items()
     }
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    (out / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

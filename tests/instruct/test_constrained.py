@@ -9,6 +9,7 @@ from unmask.instruct.constrained import completed
 from unmask.instruct.examples import Category, Entity, IEExample, Relation
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.registry import load_system
+from unmask.instruct.span_grammar import mentions_of
 from unmask.instruct.workspace import describe
 
 LABELS = LabelSet(("LOC", "PER"))
@@ -58,3 +59,21 @@ def test_systems_without_a_grammar_say_so():
     system = load_system("instructuie", use="RE")
     (query,) = system.render(EXAMPLE, LABELS)
     assert system.grammar(query) is None
+
+
+@pytest.mark.parametrize("name", ["it", "instructuie"])
+def test_mentions_that_are_not_in_the_sentence_are_not_well_formed(name):
+    system = load_system(name)
+    (query,) = system.render(EXAMPLE, LABELS)
+    pattern = system.grammar(query).pattern
+    written = "{text}:person" if name == "it" else " person: {text}"
+    for text, good in (("Vana (went)", True), ("went", False), ("Kané Vana", False), ("x", False)):
+        assert bool(regex.fullmatch(pattern, written.format(text=text))) == good, text
+
+
+def test_a_mention_of_a_long_sentence_has_its_longest_length():
+    words = tuple(f"w{index}" for index in range(60))
+    pattern = mentions_of(words, ";", longest=3)
+    assert regex.fullmatch(pattern, "w57 w58 w59")
+    assert not regex.fullmatch(pattern, "w10 w11 w12 w13")
+    assert mentions_of((";", "a;b"), ";") == ""

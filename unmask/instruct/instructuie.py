@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import regex
+
 from unmask.instruct import instructuie_official as official
 from unmask.instruct.examples import (
     Entity,
@@ -36,6 +38,7 @@ from unmask.instruct.labels import LabelSet
 from unmask.instruct.metrics import MicroF1
 from unmask.instruct.parsing import Parsed
 from unmask.instruct.prompts import Query, single_turn
+from unmask.instruct.span_grammar import mentions_of
 from unmask.instruct.system import Decoding, Grammar, System
 
 NOT_ANNOTATED = frozenset({"NA", ""})
@@ -290,14 +293,13 @@ class InstructUIE(System):
         return {**metric.compute(), **({"arguments": arguments.compute()} if task == "EE" else {})}
 
     def grammar(self, query: Query) -> Grammar | None:
-        """For NER and ET: None, or options with spans that hold no ";"."""
+        """For NER and ET: None, or options with mentions of the sentence that hold no ";"."""
         if query.task not in ("NER", "ET"):
             return None
-        import regex
-
         types = "|".join(regex.escape(label) for label in query.labels)
-        item = rf"(?:{types}): [^;\s][^;\n]*"
-        return Grammar(rf" ?(?:None|{item}(?:; {item})*)", ("", "None"))
+        mentions = mentions_of(query.words or (), ";\n") or r"[^;\s][^;\n]*"
+        item = rf"(?:{types}): (?:{mentions})"
+        return Grammar(rf" ?(?:None|(?P<item>{item})(?:; (?&item))*)", ("", "None"))
 
 
 def _trigger(item: Item) -> tuple[str, str | None]:

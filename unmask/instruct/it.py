@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import regex
+
 from unmask.analysis.scoring import score
 from unmask.data.sentence import Span
 from unmask.data.tags import tags_from_spans
@@ -19,6 +21,7 @@ from unmask.instruct.label_names import PUBLISHED_ORDERS
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.parsing import Parsed, malformed, parsed
 from unmask.instruct.prompts import Query, single_turn
+from unmask.instruct.span_grammar import mentions_of
 from unmask.instruct.system import Decoding, Grammar, System
 from unmask.recipe import Recipe
 
@@ -161,12 +164,11 @@ class InstructionBaseline(System):
         return score(gold, predicted)
 
     def grammar(self, query: Query) -> Grammar:
-        """Nothing, or spans without separators, each with an option."""
-        import regex
-
+        """Nothing, or mentions of the sentence, each with an option."""
         types = "|".join(regex.escape(label) for label in query.labels)
-        item = rf"[^;:\s][^;:\n]*:(?:{types})"
-        return Grammar(rf" ?(?:{item}(?:;{item})*)?\n?")
+        mentions = mentions_of(query.words or (), ";:\n") or r"[^;:\s][^;:\n]*"
+        item = rf"(?:{mentions}):(?:{types})"
+        return Grammar(rf" ?(?:(?P<item>{item})(?:;(?&item))*)?\n?")
 
 
 def render_prompt(instruction: str, options: Sequence[str], sentence: str) -> str:
