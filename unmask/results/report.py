@@ -20,6 +20,7 @@ from unmask.results.run import RunResult
 from unmask.results.statistics_tables import layers_table
 from unmask.results.table_layouts import escape_markdown, table_to_markdown
 from unmask.results.tables import configurations_table, labels_compared_table, main_table
+from unmask.results.tasks_table import tasks_table
 from unmask.results.wording import (
     answer,
     gain_in_words,
@@ -69,8 +70,10 @@ def render_markdown(
     kept: Kept | None = None,
 ) -> str:
     """The answer and the tables of scores, for a README or a pull request."""
+    by_task = tasks_table(sections)
     parts = [
         f"# {escape_markdown(title)}",
+        *([table_to_markdown(by_task)] if by_task else []),
         *(_markdown_section(findings, kept) for findings in sections),
     ]
     if not sections:

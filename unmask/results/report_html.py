@@ -42,6 +42,7 @@ from unmask.results.tables import (
     runs_table,
     settings_table,
 )
+from unmask.results.tasks_table import tasks_table
 from unmask.results.wording import layers_in_words, scoring_in_words, statistics_in_words
 
 _STYLE = Path(__file__).parent.parent / "assets" / "report.css"
@@ -84,7 +85,8 @@ def render_page(page: Page, sections: Sequence[Findings]) -> str:
     if not sections:
         body.append("<p>There are no results yet.</p>")
     if len(sections) > 1:
-        body.append(overview_html(sections))
+        by_task = tasks_table(sections)
+        body += [overview_html(sections), table_to_html(by_task) if by_task else ""]
     figures = Figures(are_drawn=len(sections) <= MAX_DRAWN_SECTIONS)
     if not figures.are_drawn:
         body.append(f'<p class="note">{escape(_NO_FIGURES.format(count=len(sections)))}</p>')

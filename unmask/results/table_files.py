@@ -14,7 +14,8 @@ from typing import Any
 from unmask.results.findings import Findings
 from unmask.results.run import RunResult
 from unmask.results.statistics import Summary
-from unmask.results.tables import NOT_MEASURED, main_table
+from unmask.results.tables import NOT_MEASURED, Table, main_table
+from unmask.results.tasks_table import ABSENT, tasks_table
 
 SPLITS = ("validation", "test")
 _MEASURES = ("f1", "precision", "recall")
@@ -63,16 +64,24 @@ def configurations_csv(sections: Sequence[Findings]) -> str:
 def latex(sections: Sequence[Findings]) -> str:
     r"""The main table of every section, for a document that loads booktabs.
 
-    The chosen configuration is bold; `\label` is "tab:unmask-1" and so on.
+    The chosen configuration is bold; `\label` is "tab:unmask-1" and so on. With several tasks
+    there is also the paper's table 2, tasks across, "tab:unmask-tasks".
     """
+    tables = []
+    if (by_task := tasks_table(sections)) is not None:
+        tables.append(_latex_table(by_task, f"{by_task.caption}; micro F1, strict IOB2.", "tasks"))
+    for number, findings in enumerate(sections, 1):
+        table = main_table(findings)
+        caption = (
+            f"{findings.group.title}. {table.caption}; micro F1, strict IOB2, mean ± standard "
+            "deviation over seeds; bold was chosen on validation."
+        )
+        tables.append(_latex_table(table, caption, str(number)))
     head = "% Needs \\usepackage{booktabs}. Made by unmask from its ledger of runs.\n"
-    return head + "\n".join(
-        _latex_table(findings, number) for number, findings in enumerate(sections, 1)
-    )
+    return head + "\n".join(tables)
 
 
-def _latex_table(findings: Findings, number: int) -> str:
-    table = main_table(findings)
+def _latex_table(table: Table, caption: str, label: str) -> str:
     rows = []
     for index, row in enumerate(table.rows):
         cells = [_latex_cell(cell) for cell in row]
@@ -84,10 +93,8 @@ def _latex_table(findings: Findings, number: int) -> str:
         [
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{_latex_text(findings.group.title)}. {_latex_text(table.caption)}; micro "
-            "F1, strict IOB2, mean $\\pm$ standard deviation over seeds; bold was chosen on "
-            "validation.}",
-            f"\\label{{tab:unmask-{number}}}",
+            f"\\caption{{{_latex_text(caption)}}}",
+            f"\\label{{tab:unmask-{label}}}",
             "\\begin{tabular}{l" + "r" * (len(table.columns) - 1) + "}",
             "\\toprule",
             f"{' & '.join(map(_latex_text, table.columns))} \\\\",
@@ -101,7 +108,7 @@ def _latex_table(findings: Findings, number: int) -> str:
 
 
 def _latex_cell(text: str) -> str:
-    return "--" if text == NOT_MEASURED else _latex_text(text)
+    return "--" if text in (NOT_MEASURED, ABSENT) else _latex_text(text)
 
 
 def _latex_text(text: str) -> str:

@@ -1,0 +1,66 @@
+"""The paper's table 2 comes out of the paper's own means."""
+
+from unmask.results.published import ENCODERS, TASKS, VALIDATION_AND_TEST
+from unmask.results.report import find_all, render_markdown, render_report
+from unmask.results.table_files import latex
+from unmask.results.tasks_table import tasks_table
+
+SPLITS = ("validation", "test")
+
+
+def published_results(make_result):
+    results = []
+    for model, of_code in VALIDATION_AND_TEST.items():
+        for code, of_tasks in of_code.items():
+            for task, scores in zip(TASKS, of_tasks, strict=True):
+                if scores is not None:
+                    results.append(make_result(code, 1, *scores, backbone=model, task=task))
+    for model, of_tasks in ENCODERS.items():
+        for task, scores in zip(TASKS, of_tasks, strict=True):
+            results.append(make_result("encoder", 1, *scores, backbone=model, task=task))
+    return results
+
+
+def test_the_published_table_comes_out_cell_by_cell(make_result):
+    table = tasks_table(find_all(published_results(make_result)))
+    assert table is not None
+    assert table.columns == ("", *(f"{task} {split}" for task in TASKS for split in SPLITS))
+    expected = [
+        (f"{model} {code}", *cells(of_tasks))
+        for model, of_code in VALIDATION_AND_TEST.items()
+        for code, of_tasks in of_code.items()
+    ]
+    expected += [(model, *cells(of_tasks)) for model, of_tasks in ENCODERS.items()]
+    assert table.rows == expected
+    assert table.ruled == {3, 6}
+
+
+def cells(of_tasks):
+    return [
+        cell
+        for scores in of_tasks
+        for cell in (("-", "-") if scores is None else (f"{one:.3f}" for one in scores))
+    ]
+
+
+def test_a_configuration_has_numbers_only_where_it_surpasses_all_open(make_result):
+    scores = {"one": {"00": 0.5, "11": 0.6, "01": 0.7}, "two": {"00": 0.5, "11": 0.6, "01": 0.4}}
+    results = [
+        make_result(code, validation=f1, task=task)
+        for task, of_code in scores.items()
+        for code, f1 in of_code.items()
+    ]
+    table = tasks_table(find_all(results))
+    assert table is not None
+    assert table.rows[2] == ("tiny 01", "0.700", "not measured", "-", "-")
+
+
+def test_one_task_needs_no_such_table(make_result):
+    assert tasks_table(find_all([make_result()])) is None
+
+
+def test_every_kind_of_report_has_it(make_result):
+    sections = find_all(published_results(make_result)[:4])
+    assert "Mean F1 by task" in render_report(sections)
+    assert "| Llama2-7B 0000 | 0.788 | 0.744 | 0.430 | 0.482 |" in render_markdown(sections)
+    assert "Llama2-7B 0000 & 0.788 & 0.744 & 0.430 & 0.482" in latex(sections)

@@ -1,0 +1,74 @@
+"""Table 2 of the paper: backbones and baselines down, tasks across.
+
+Made where one page has several tasks. As in the paper, a configuration has a number only in tasks
+where it surpasses all open on validation (or was chosen); elsewhere it has a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unmask.results.findings import Findings, Row
+from unmask.results.groups import in_gray_order, is_fully_causal, is_fully_open
+from unmask.results.tables import Table, format_f1
+
+ABSENT = "-"
+"""Where a row does not apply, which is not the same as not measured."""
+
+_SPLITS = ("validation", "test")
+
+
+def tasks_table(sections: Sequence[Findings]) -> Table | None:
+    """Mean F1 of what the main tables have, by task; None for a single task."""
+    tasks = list(dict.fromkeys(one.group.task for one in sections))
+    if len(tasks) < 2:
+        return None
+    by_decoder: dict[str, dict[str, Findings]] = {}
+    baselines: dict[str, dict[str, Row]] = {}
+    for findings in sections:
+        if findings.rows:
+            by_decoder.setdefault(_decoder(findings), {}).setdefault(findings.group.task, findings)
+        for row in findings.baselines:
+            baselines.setdefault(row.name, {}).setdefault(findings.group.task, row)
+    rows: list[tuple[str, ...]] = []
+    ruled: set[int] = set()
+    for decoder, of_tasks in by_decoder.items():
+        ruled.add(len(rows))
+        shown = {task: {row.name: row for row in one.main_rows} for task, one in of_tasks.items()}
+        codes = {row.name for of in shown.values() for row in of.values() if not row.is_baseline}
+        for code in _ends_first(codes):
+            found = [shown.get(task, {}).get(code) for task in tasks]
+            rows.append((f"{decoder} {code}", *_cells(found)))
+    ruled.add(len(rows))
+    rows += [(name, *_cells([of.get(task) for task in tasks])) for name, of in baselines.items()]
+    columns = ("", *(f"{task} {split}" for task in tasks for split in _SPLITS))
+    caption = (
+        "Mean F1 by task: all causal, all open, what surpasses all open on validation, and the "
+        f"baselines; {ABSENT} where a configuration does not"
+    )
+    return Table(caption, columns, rows, ruled=frozenset(ruled - {0, len(rows)}))
+
+
+def _decoder(findings: Findings) -> str:
+    recipe = findings.group.recipe
+    if recipe is None or recipe.preset == "paper":
+        return findings.group.backbone
+    return f"{findings.group.backbone} ({recipe.preset})"
+
+
+def _ends_first(codes: set[str]) -> list[str]:
+    """All causal, all open, then the others in Gray order."""
+    ordered = in_gray_order(codes)
+    ends = [code for code in ordered if is_fully_causal(code) or is_fully_open(code)]
+    return [*ends, *(code for code in ordered if code not in ends)]
+
+
+def _cells(rows: Sequence[Row | None]) -> list[str]:
+    cells: list[str] = []
+    for row in rows:
+        if row is None:
+            cells += [ABSENT] * len(_SPLITS)
+            continue
+        for summary in (row.validation, row.test):
+            cells.append(format_f1(summary.mean if summary else None))
+    return cells
