@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unmask.results.plots import COLORS
+from unmask.results.figures import COLORS
 from unmask.results.run import RunResult
 from unmask.results.statistics import Comparison, Summary, compare, f1_of, summarize
 from unmask.scale.finetune import VARIANTS, parse_name, variant_of

@@ -125,7 +125,7 @@ SMALL = Pretraining(
         accumulation=1,
         epochs=4,
         max_subtokens=64,
-        learning_rate=1e-3,
+        learning_rate=4e-3,
         compute_dtype="float32",
     ),
 )

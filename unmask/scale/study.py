@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerBase
 
 from unmask.data.sentence import Corpus
 from unmask.recipe import Recipe
+from unmask.results.figures import save_png
 from unmask.results.ledger import Ledger
-from unmask.results.plots import save_png
 from unmask.scale.figure import checkpoint_figure, checkpoint_table, scores_by_task
 from unmask.scale.finetune import Checkpoint, finetune, missing, planned
 from unmask.scale.meter import Meter
