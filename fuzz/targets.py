@@ -138,14 +138,16 @@ def _parquet() -> bytes:
     return stream.getvalue()
 
 
-def _run_json() -> bytes:
+def _run_record() -> tuple[bytes, bytes]:
+    """A run.json, and the same run as a line of a ledger."""
     from unmask.recipe import load_recipe
     from unmask.results.run import Run, RunResult
 
     run = Run("tiny", "lookright", "0110", 120, load_recipe("tiny"), "0" * 16)
     result = RunResult(run, {"validation": {"f1": 0.5}}, {"train_loss": [1.0]}, {}, {})
     values = {"format_version": 1, "load_from": "tiny", "data": {}, **result.to_dict()}
-    return json.dumps(values).encode()
+    line = json.dumps({"kind": "run", "result": result.to_dict()}) + "\n"
+    return json.dumps(values).encode(), line.encode()
 
 
 CONFIG = {
@@ -178,15 +180,14 @@ def targets() -> dict[str, Target]:
         b"\x02# sent_id = 1\n1\tAnna\tB-PER\t-\tx\n",
         b'\x04{"tokens": ["Anna", "left"], "ner_tags": ["B-PER", "O"]}\n',
         b'\x04{"text": "Anna left", "spans": [{"start": 0, "end": 4, "label": "PER"}]}\n',
-        b'\x03[{"tokens": ["Anna"], "ner_tags": [0]}]',
+        b'\x03[{"tokens": ["Anna"], "ner_tags": ["B-PER"]}]',
         b"\x03" + LABEL_STUDIO,
         b"\x05" + SEMEVAL,
         b'\x04{"words": ["war"], "golden-event-mentions": [{"trigger": {"start": 0, "end": 1}, '
         b'"event_type": "Conflict:Attack"}]}\n',
     ]
     yaml = b'model: tiny\nconfigs: ["0000"]\nseeds: [1, 2]\nrecipe: {preset: quick, epochs: 2}\n'
-    record = _run_json()
-    line = json.dumps({"kind": "run", **json.loads(record)}).encode() + b"\n"
+    record, line = _run_record()
     progress = json.dumps({"run_id": "0123456789abcdef", "steps": 1})
     return {
         "text": Target(_corpus_file(TEXT_SUFFIXES), seeds),
