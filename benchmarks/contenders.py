@@ -197,12 +197,17 @@ def frozen_pair(loaded: LoadedBackbone, labels: Sequence[str], seed: int) -> Pai
     )
 
 
-def lora_pair(loaded: LoadedBackbone, labels: Sequence[str], seed: int) -> Pair:
+def lora_pair(
+    loaded: LoadedBackbone,
+    labels: Sequence[str],
+    seed: int,
+    lora: LoraSettings | None = None,
+) -> Pair:
     """Token classifiers with equal heads and adapters; B is drawn too, so that all of it counts."""
     backbone = _sharing_weights(loaded.model)
     config = _all_causal(backbone)
     ours = UnmaskedForTokenClassification(
-        replace(loaded, model=backbone), labels, [config], seeds=[seed]
+        replace(loaded, model=backbone), labels, [config], lora, seeds=[seed]
     )
     generator = torch.Generator().manual_seed(seed)
     for _, layer in ours.lora_layers:
@@ -235,7 +240,7 @@ def _peft_classifier(
     backbone: PreTrainedModel, ours: UnmaskedForTokenClassification
 ) -> tuple[PeftModel, dict[str, nn.Parameter]]:
     """The padded token classifier, and its trained parameters by our names."""
-    settings: LoraSettings = ours.lora
+    settings: LoraSettings = ours.run_lora[0]
     config = copy.deepcopy(backbone.config)
     config.num_labels = len(tag_names(ours.labels))
     config.classifier_dropout = ours.head_dropout

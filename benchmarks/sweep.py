@@ -1,286 +1,351 @@
-"""How much a run costs when many share one forward pass, beside training them one after the other.
+"""What a run costs when many share one forward pass, beside training them one after the other.
 
-    python benchmarks/sweep.py --model tiny
-    python benchmarks/sweep.py --model smollm2-135m --data-dir DIR --task wnut17 --widths 1,2,4,8,16
+    python benchmarks/sweep.py                                      # the embedded backbone
+    python benchmarks/sweep.py --weights smollm2-135m --preset quick --batch-size 4 --steps 3
 
-Every way of training does the same optimizer steps on the same sentences: stock transformers with
-PEFT (and bitsandbytes' optimizer and NF4 where the recipe says so), padded; the same with batches
-of like length; ours alone; ours fused. Before anything is timed, the first losses of ours and of
-the stock model are compared, and nothing is printed when they differ.
+Ways to train, all with the same sentences, adapters, optimizer and clipping: transformers' own
+class with PEFT, padded, one run after the other (with bitsandbytes' NF4 and optimizer where the
+preset says so); the same with batches of like length; this project with one run, and with many in
+a stack. Before anything is timed, outputs, losses and gradients of the first two batches are
+compared with the stock model's, and nothing is printed unless they agree.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import ctypes
+import ctypes.util
 import gc
 import json
-import platform
+import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
-from transformers import AutoModelForTokenClassification
+from contenders import Contender, largest_gap, lora_pair
+from workload import Workload, draw_workload, read_workload
 
 from unmask.backbones import LoadedBackbone, load_backbone
 from unmask.config import UnmaskConfig, gray_codes
 from unmask.data.alignment import EncodedSentence
-from unmask.data.tags import tag_names
-from unmask.data.tasks import load_task
+from unmask.errors import OneLineParser, one_line_errors
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
-from unmask.recipe import Recipe, load_recipe
-from unmask.training.batches import encode_split
+from unmask.recipe import PRESETS, Recipe, load_recipe
+from unmask.sweep.estimate import bytes_in_words, estimate
+from unmask.sweep.memory import MemoryMeter
 from unmask.training.checkpoint import Progress
-from unmask.training.environment import describe_environment, peak_memory_bytes
+from unmask.training.environment import describe_environment
 from unmask.training.module import FusedRuns, Trainee
 from unmask.training.optimizer import build_optimizer
 
 RESULTS = Path(__file__).parent / "results" / "sweep.json"
-LOSS_TOLERANCE = 1e-3
-"""Of the first loss: padded and packed products round differently; bf16 would need more."""
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Of the largest value; in bfloat16 both sides round every layer by 2^-9."""
+WARM_UP = 1
+STOCK = "transformers + PEFT, one after the other"
+STOCK_BY_LENGTH = "the same, batches of like length"
+
+Step = Callable[[int], int]
+"""Takes micro-batch `index` and an optimizer step; gives the real tokens it saw, all runs."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train, measured."""
+
+    name: str
+    runs: int
+    seconds_per_run_and_step: float
+    """Median over steps."""
+    tokens_per_second: float
+    """Real tokens of all runs; median over steps."""
+    step_seconds: list[float]
+    memory_bytes: int | None
+    """The peak above what was in use before, backbone included there."""
+    estimated_bytes: int | None
+    """What a sweep would print before it starts."""
 
 
 def main() -> None:
-    """Compare, time, print a table, write JSON and a plot."""
-    arguments = _parse()
-    recipe = load_recipe(arguments.preset, lora_dropout=0.0, head_dropout=0.0)
-    corpus = load_task(arguments.task, arguments.data_dir)
+    """Parse the command line and report errors in one line."""
+    arguments = _parser().parse_args()
+    with one_line_errors("sweep.py"):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check, time, print, write JSON and a plot.
+
+    Raises:
+        RuntimeError: when ours and the stock model disagree; nothing is printed or written then.
+    """
+    torch.set_num_threads(arguments.threads)
+    recipe = load_recipe(arguments.preset, batch_size=arguments.batch_size, accumulation=1)
     loaded = load_backbone(
-        arguments.model, recipe.compute_dtype, recipe.quantization, arguments.device
+        arguments.weights, recipe.compute_dtype, recipe.quantization, arguments.device
     )
-    tags = tag_names(corpus.labels)
-    probe = _stack(loaded, corpus.labels, recipe, 1)
-    sentences = encode_split(
-        corpus.train[: arguments.sentences], probe.encoder, tags, recipe.max_subtokens
-    )
-    _check_same_loss(probe, loaded, recipe, sentences, len(tags))
-
-    rows = []
-    for name, by_length in (("transformers + PEFT", False), ("the same, sorted by length", True)):
-        step, tokens = _stock_steps(loaded, recipe, sentences, len(tags), by_length)
-        rows.append(_timed(name, 1, step, tokens, arguments, loaded))
-        gc.collect()
-    for width in arguments.widths:
-        model = _stack(loaded, corpus.labels, recipe, width)
-        step, tokens = _fused_steps(model, recipe, sentences)
-        rows.append(_timed(f"ours, {width} fused", width, step, tokens, arguments, loaded))
-        model.release()
-        gc.collect()
-    _report(rows, loaded, arguments)
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--task", default="lookright")
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--preset", default="tiny", choices=("tiny", "quick", "paper"))
-    parser.add_argument("--widths", default="1,2,4,8,16", help="how many runs to fuse, in turn")
-    parser.add_argument("--sentences", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=10, help="timed steps; the median counts")
-    parser.add_argument("--device")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    arguments.widths = [int(width) for width in arguments.widths.split(",")]
-    return arguments
+    workload = _workload(loaded, recipe, arguments)
+    load_before = os.getloadavg()
+    gap = _checked(loaded, workload, recipe)
+    rows = _measured(loaded, workload, recipe, arguments)
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe_environment(loaded),
+        "cores": os.cpu_count(),
+        "load_average": {"before": load_before, "after": os.getloadavg()},
+        "settings": _settings(arguments, recipe),
+        "workload": workload.describe(),
+        "gap": gap,
+        "rows": [asdict(row) for row in rows],
+    }
+    print_table(report)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    plot(report, arguments.output.with_suffix(".png"))
+    print(f"\nwritten to {arguments.output} and {arguments.output.with_suffix('.png')}")
 
 
-def _stack(
-    loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe, width: int
-) -> UnmaskedForTokenClassification:
-    codes = gray_codes(4)
-    layers = loaded.model.config.num_hidden_layers
-    configs = [UnmaskConfig.from_code(codes[run % len(codes)], layers) for run in range(width)]
-    seeds = [120 + run // len(codes) for run in range(width)]
-    return UnmaskedForTokenClassification(
-        loaded, labels, configs, LoraSettings.from_recipe(recipe), seeds, head_dropout=0.0
-    )
-
-
-def _fused_steps(
-    model: UnmaskedForTokenClassification, recipe: Recipe, sentences: Sequence[EncodedSentence]
-) -> tuple[Callable[[int], None], Callable[[int], int]]:
-    trainees = [Trainee(str(i), seed, recipe, sentences, Progress(str(i))) for i, seed in
-                enumerate(model.seeds)]  # fmt: skip
-    module = FusedRuns(model, trainees)
-    module.manual_backward = lambda loss: loss.backward()  # no Trainer around it here
-    model.train()
-
-    def batch(index: int) -> list[list[EncodedSentence]]:
-        return [trainee.batch(index) for trainee in trainees]
-
-    def step(index: int) -> None:
-        module.training_step(pack(batch(index), model.causal).to(model.device), index)
-
-    def tokens(index: int) -> int:
-        return sum(len(sentence.token_ids) for run in batch(index) for sentence in run)
-
-    return step, tokens
-
-
-def _stock_model(loaded: LoadedBackbone, recipe: Recipe, num_tags: int) -> torch.nn.Module:
-    config = copy.deepcopy(loaded.model.config)
-    config.num_labels = num_tags
-    with torch.device("meta"):
-        model = AutoModelForTokenClassification.from_config(config, attn_implementation="sdpa")
-    # A copy: PEFT puts its adapters into the model it is given.
-    setattr(model, model.base_model_prefix, copy.deepcopy(loaded.model))
-    model.score = torch.nn.Linear(config.hidden_size, num_tags, device=loaded.model.device)
-    model.dropout = torch.nn.Identity()
-    lora = LoraConfig(
-        task_type=TaskType.TOKEN_CLS, r=recipe.lora_rank, lora_alpha=recipe.lora_alpha,
-        lora_dropout=0.0, target_modules=list(recipe.lora_targets),
-    )  # fmt: skip
-    return get_peft_model(model, lora).train()
-
-
-def _stock_steps(
-    loaded: LoadedBackbone,
-    recipe: Recipe,
-    sentences: Sequence[EncodedSentence],
-    num_tags: int,
-    by_length: bool,
-) -> tuple[Callable[[int], None], Callable[[int], int]]:
-    model = _stock_model(loaded, recipe, num_tags)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = build_optimizer(trained, recipe)
-    order = sorted(sentences, key=lambda s: len(s.token_ids)) if by_length else list(sentences)
-    batches = [
-        order[start : start + recipe.batch_size]
-        for start in range(0, len(order), recipe.batch_size)
-    ]
-    if by_length:
-        # A shuffled order of length-sorted batches, as a length-grouped sampler gives.
-        batches = [batches[i * 7 % len(batches)] for i in range(len(batches))]
-
-    def step(index: int) -> None:
-        loss = _stock_loss(model, batches[index % len(batches)], loaded)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def tokens(index: int) -> int:
-        return sum(len(sentence.token_ids) for sentence in batches[index % len(batches)])
-
-    return step, tokens
-
-
-def _stock_loss(
-    model: torch.nn.Module, batch: Sequence[EncodedSentence], loaded: LoadedBackbone
-) -> torch.Tensor:
-    longest = max(len(sentence.token_ids) for sentence in batch)
-    pad = int(loaded.tokenizer.pad_token_id)
-    rows = [
-        (
-            [*s.token_ids, *[pad] * (longest - len(s.token_ids))],
-            [*[1] * len(s.token_ids), *[0] * (longest - len(s.token_ids))],
-            [*s.label_ids, *[-100] * (longest - len(s.token_ids))],
+def _checked(loaded: LoadedBackbone, workload: Workload, recipe: Recipe) -> float:
+    pair = lora_pair(loaded, workload.labels, seed=0, lora=LoraSettings.from_recipe(recipe))
+    gap = largest_gap(pair, workload.batches[:2])
+    limit = TOLERANCES[recipe.compute_dtype]
+    if not gap <= limit:
+        raise RuntimeError(
+            f"ours and the stock model differ by {gap:.1e} of the largest value, more than "
+            f"{limit:.0e}; a speed without equal results means nothing, so none is given"
         )
-        for s in batch
-    ]
-    ids, mask, labels = (
-        torch.tensor(column).to(loaded.model.device) for column in zip(*rows, strict=True)
-    )
-    return model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    return gap
 
 
-def _check_same_loss(
-    ours: UnmaskedForTokenClassification,
-    loaded: LoadedBackbone,
-    recipe: Recipe,
-    sentences: Sequence[EncodedSentence],
-    num_tags: int,
-) -> None:
-    batch = list(sentences[: recipe.batch_size])
-    packed = ours.batch([batch])
-    with torch.no_grad(), ours.route(packed):
-        expected = float(ours.losses(packed)[0])
-    head = ours.score_weight[0].detach().clone()
-    ours.release()
-    stock = _stock_model(loaded, recipe, num_tags)
-    with torch.no_grad():
-        stock.base_model.model.score.modules_to_save["default"].weight.copy_(head)
-        stock.base_model.model.score.modules_to_save["default"].bias.zero_()
-        found = float(_stock_loss(stock, batch, loaded))
-    if abs(found - expected) > LOSS_TOLERANCE * abs(expected):
-        sys.exit(f"the stock model's first loss is {found:.6f}, ours {expected:.6f}: not the same")
+def _measured(
+    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, arguments: argparse.Namespace
+) -> list[Row]:
+    rows = []
+    for name, batches in (
+        (STOCK, workload.batches),
+        (STOCK_BY_LENGTH, _by_length(workload, recipe.batch_size)),
+    ):
+        meter = _fresh_meter(loaded)
+        pair = lora_pair(loaded, workload.labels, seed=0, lora=LoraSettings.from_recipe(recipe))
+        step = _stock_step(pair.padded, batches, recipe)
+        rows.append(_timed(name, 1, step, arguments.steps, meter, None))
+        del pair, step
+    sentences = [sentence for batch in workload.batches for sentence in batch]
+    per_run = estimate(loaded, recipe, sentences).bytes_per_run
+    for width in arguments.widths:
+        meter = _fresh_meter(loaded)
+        model = _stack(loaded, workload, recipe, width)
+        step = _fused_step(model, sentences, recipe)
+        name = "unmask, one run" if width == 1 else f"unmask, {width} runs fused"
+        rows.append(_timed(name, width, step, arguments.steps, meter, width * per_run))
+        model.release()
+        del model, step
+    return rows
 
 
 def _timed(
-    name: str,
-    width: int,
-    step: Callable[[int], None],
-    tokens: Callable[[int], int],
-    arguments: argparse.Namespace,
-    loaded: LoadedBackbone,
-) -> dict:
+    name: str, runs: int, step: Step, num_steps: int, meter: MemoryMeter, estimated: int | None
+) -> Row:
     seconds, rates = [], []
-    for index in range(2 + arguments.steps):
+    for index in range(WARM_UP + num_steps):
         started = time.perf_counter()
-        step(index)
-        if loaded.model.device.type == "cuda":
-            torch.cuda.synchronize()
-        if index >= 2:
+        tokens = step(index)
+        if meter.device.type == "cuda":
+            torch.cuda.synchronize(meter.device)
+        if index >= WARM_UP:
             seconds.append(time.perf_counter() - started)
-            rates.append(tokens(index) / seconds[-1])
-    return {
-        "name": name,
-        "width": width,
-        "seconds_per_run_step": statistics.median(seconds) / width,
-        "tokens_per_second": statistics.median(rates),
-        "peak_memory_gib": peak_memory_bytes(loaded.model.device) / 2**30,
-    }
+            rates.append(tokens / seconds[-1])
+    middle = statistics.median
+    per_run = middle(seconds) / runs
+    return Row(name, runs, per_run, middle(rates), seconds, meter.peak(), estimated)
 
 
-def _report(rows: list[dict], loaded: LoadedBackbone, arguments: argparse.Namespace) -> None:
-    print(f"{'':<28}{'ms per run and step':>20}{'tokens/s':>12}{'times stock':>13}{'peak GiB':>10}")
-    for row in rows:
-        ratio = rows[0]["seconds_per_run_step"] / row["seconds_per_run_step"]
+def _stock_step(
+    contender: Contender, batches: Sequence[Sequence[EncodedSentence]], recipe: Recipe
+) -> Step:
+    contender.train(True)
+    trained: list[torch.nn.Parameter] = list(contender.trained)  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer = build_optimizer(trained, recipe)
+
+    def step(index: int) -> int:
+        batch = batches[index % len(batches)]
+        _, *gradients = contender.step(batch)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
+        optimizer.step()
+        return sum(len(sentence.token_ids) for sentence in batch)
+
+    return step
+
+
+def _fused_step(
+    model: UnmaskedForTokenClassification, sentences: Sequence[EncodedSentence], recipe: Recipe
+) -> Step:
+    trainees = [
+        Trainee(str(run), seed, recipe, sentences, Progress(str(run)))
+        for run, seed in enumerate(model.seeds)
+    ]
+    module = FusedRuns(model, trainees)
+    module.manual_backward = lambda loss: loss.backward()  # no Trainer around it here
+    model.train()
+    if recipe.gradient_checkpointing:
+        model.backbone.activation_checkpointing_enable({"use_reentrant": False})
+
+    def step(index: int) -> int:
+        batch = pack([trainee.batch(index) for trainee in trainees], model.causal)
+        module.training_step(batch.to(model.device), index)
+        return batch.num_tokens
+
+    return step
+
+
+def _stack(
+    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, width: int
+) -> UnmaskedForTokenClassification:
+    """As a sweep makes it: all configurations of a seed, then the next seed."""
+    codes = gray_codes(4)
+    layers = loaded.model.config.num_hidden_layers
+    return UnmaskedForTokenClassification(
+        loaded,
+        workload.labels,
+        [UnmaskConfig.from_code(codes[run % len(codes)], layers) for run in range(width)],
+        LoraSettings.from_recipe(recipe),
+        [120 + run // len(codes) for run in range(width)],
+        recipe.head_dropout,
+    )
+
+
+def _by_length(workload: Workload, batch_size: int) -> list[Sequence[EncodedSentence]]:
+    """Batches of neighbours in length, in random order."""
+    sentences = [sentence for batch in workload.batches for sentence in batch]
+    ordered = sorted(sentences, key=lambda sentence: len(sentence.token_ids))
+    starts = range(0, len(ordered), batch_size)
+    batches: list[Sequence[EncodedSentence]] = [ordered[i : i + batch_size] for i in starts]
+    order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0))
+    return [batches[index] for index in order]
+
+
+def _fresh_meter(loaded: LoadedBackbone) -> MemoryMeter:
+    """Begins at what is really in use: memory that was given back must not hide what is taken."""
+    gc.collect()
+    name = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(name), "malloc_trim", None) if name else None
+    if trim is not None:
+        trim(0)
+    if loaded.model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return MemoryMeter(loaded.model.device)
+
+
+def _workload(loaded: LoadedBackbone, recipe: Recipe, arguments: argparse.Namespace) -> Workload:
+    sizes = arguments.batches, recipe.batch_size, 0
+    if arguments.data_dir is None:
+        return draw_workload(loaded.model.config.vocab_size, *sizes)
+    return read_workload(arguments.data_dir, loaded, *sizes)
+
+
+def _settings(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    kept = {name: value for name, value in vars(arguments).items() if name != "output"}
+    folder = arguments.data_dir
+    return {**kept, "data_dir": folder and folder.name, "recipe": recipe.to_dict()}
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """The report for people."""
+    environment, settings, workload = (
+        report[name] for name in ("environment", "settings", "workload")
+    )
+    print(
+        f"{environment['weights']}, preset {settings['preset']}, on {environment['device']}, "
+        f"{report['cores']} cores, {environment['threads']} threads; torch {environment['torch']}, "
+        f"transformers {environment['transformers']}, peft {environment['peft']}"
+    )
+    print(
+        f"batches of {settings['batch_size']} sentences, {workload['tokens_a_sentence']} tokens "
+        f"each; padded batches have {workload['padding']} places a token; outputs, losses and "
+        f"gradients agree to {report['gap']:.0e}\n"
+    )
+    print(f"{'':<42}{'ms per run':>12}{'real':>10}{'times':>8}{'memory':>11}{'estimated':>12}")
+    print(f"{'':<42}{'and step':>12}{'tokens/s':>10}{'stock':>8}")
+    stock = report["rows"][0]["seconds_per_run_and_step"]
+    for row in report["rows"]:
+        sizes = [
+            "-" if size is None else bytes_in_words(size)
+            for size in (row["memory_bytes"], row["estimated_bytes"])
+        ]
         print(
-            f"{row['name']:<28}{row['seconds_per_run_step'] * 1e3:>20.1f}"
-            f"{row['tokens_per_second']:>12.0f}{ratio:>13.2f}{row['peak_memory_gib']:>10.2f}"
+            f"{row['name']:<42}{row['seconds_per_run_and_step'] * 1e3:>12.1f}"
+            f"{row['tokens_per_second']:>10.0f}{stock / row['seconds_per_run_and_step']:>8.2f}"
+            f"{sizes[0]:>11}{sizes[1]:>12}"
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "date": date.today().isoformat(),
-        "machine": {**describe_environment(loaded), "processor": platform.processor()},
-        "settings": {
-            "model": arguments.model, "task": arguments.task, "preset": arguments.preset,
-            "steps": arguments.steps, "sentences": arguments.sentences,
-        },
-        "rows": rows,
-    }  # fmt: skip
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
-    _plot(rows, arguments.out.with_suffix(".png"))
 
 
-def _plot(rows: list[dict], path: Path) -> None:
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Time of a run and memory of a stack against the number of runs in it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    ours = [row for row in rows if row["name"].startswith("ours")]
-    axes.plot(
-        [row["width"] for row in ours],
-        [row["seconds_per_run_step"] * 1e3 for row in ours],
-        marker="o",
-        label="ours",
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    times, memory = figure.subplots(1, 2)
+    ours = [row for row in report["rows"] if row["estimated_bytes"] is not None]
+    widths = [row["runs"] for row in ours]
+    times.plot(
+        widths, [row["seconds_per_run_and_step"] * 1e3 for row in ours], "o-", label="unmask"
     )
-    for row in rows[:2]:
-        axes.axhline(row["seconds_per_run_step"] * 1e3, linestyle="--", label=row["name"])
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("runs in one forward pass")
-    axes.set_ylabel("ms per run and step")
-    axes.legend()
+    for row, style in zip(report["rows"][:2], ("--", ":"), strict=True):
+        value = row["seconds_per_run_and_step"] * 1e3
+        times.axhline(value, linestyle=style, color="gray", label=row["name"])
+    times.set_ylabel("ms per run and step")
+    memory.plot(widths, [(row["memory_bytes"] or 0) / 2**30 for row in ours], "o-", label="peak")
+    memory.plot(widths, [row["estimated_bytes"] / 2**30 for row in ours], "x:", label="estimated")
+    memory.set_ylabel("GiB beside the backbone")
+    for axes in (times, memory):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(widths, [str(width) for width in widths])
+        axes.set_xlabel("runs in one forward pass")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize="small")
+    figure.suptitle(f"{report['environment']['weights']} on {report['environment']['device']}")
     figure.savefig(path, dpi=150)
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        widths = [int(width) for width in text.split(",")]
+    except ValueError:
+        widths = []
+    if not widths or min(widths) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers of runs such as 1,2,4, got {text!r}")
+    return widths
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="sweep.py", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--weights", metavar="NAME", default="tiny", help="a decoder (default: %(default)s)")
+    add("--preset", default="tiny", choices=tuple(PRESETS), help="recipe (default: %(default)s)")
+    add(
+        "--widths",
+        metavar="N,N",
+        type=_widths,
+        default=[1, 2, 4, 8, 16, 32, 80],
+        help="runs in a stack, in turn (default: 1,2,4,8,16,32,80)",
+    )
+    add("--data-dir", metavar="DIR", type=Path, help="a corpus; default: drawn as CoNLL-2003's")
+    add("--batch-size", metavar="N", type=int, default=16, help="sentences (default: 16)")
+    add("--batches", metavar="N", type=int, default=32, help="different ones (default: 32)")
+    add("--steps", metavar="N", type=int, default=10, help="timed, the median counts (default: 10)")
+    add("--threads", metavar="N", type=int, default=2, help="of PyTorch (default: 2)")
+    add("--device", metavar="NAME", help="default: a CUDA device where there is one")
+    add("--output", metavar="FILE", type=Path, default=RESULTS, help="JSON (default: %(default)s)")
+    return parser
 
 
 if __name__ == "__main__":

@@ -252,12 +252,10 @@ def test_a_run_starts_the_same_alone_and_fused(load_random):
 
 
 def lora_layer(base, index=0, **changes):
-    settings = {"rank": 16, "alpha": 4, "dropout": 0.0, "dtype": torch.float64, **changes}
+    settings = [LoraSettings(**{"rank": 16, "alpha": 4, "dropout": 0.0, **changes})]
     features = (base.in_features, base.out_features)
     generators = [torch.Generator().manual_seed(0)]
-    return GroupedLoRALinear(
-        base, features, route=Route(), index=index, generators=generators, **settings
-    )
+    return GroupedLoRALinear(base, features, settings, Route(), index, generators, torch.float64)
 
 
 def test_adapters_start_as_peft_starts_them():
@@ -279,6 +277,34 @@ def test_the_update_is_scaled_by_alpha_over_rank_and_merges_exactly():
     expected = base(x) + 1.5 * (x @ layer.lora_A[0].T @ layer.lora_B[0].T)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(x @ layer.merged_weight(base.weight, run=0).T, expected)
+
+
+def test_runs_of_other_rank_and_scaling_compute_in_a_stack_what_they_compute_alone():
+    base = nn.Linear(6, 5, bias=False, dtype=torch.float64)
+    each = [LoraSettings(2, 4, 0.3), LoraSettings(5, 3, 0.3), LoraSettings(1, 7, 0.3)]
+    counts, seeds = (4, 0, 7), (1, 2, 3)
+
+    def layer_of(settings, seeds):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        made = GroupedLoRALinear(base, (6, 5), settings, Route(), 3, generators, torch.float64)
+        for run, seed in enumerate(seeds):
+            made.matrices(run)[1].data.normal_(generator=torch.Generator().manual_seed(seed))
+        return made.train()
+
+    x = torch.randn(sum(counts), 6, dtype=torch.float64)
+    stack = layer_of(each, seeds)
+    with stack.route(pack_of(*counts), Draw(seeds, (7, 8, 9))):
+        fused = stack(x)
+    for run, rows in ((0, slice(0, 4)), (2, slice(4, 11))):
+        alone = layer_of([each[run]], [seeds[run]])
+        for own, same in zip(stack.matrices(run), alone.matrices(0), strict=True):
+            assert torch.equal(own, same)
+        with alone.route(pack_of(counts[run]), Draw((seeds[run],), (7 + run,))):
+            expected = alone(x[rows])
+        torch.testing.assert_close(fused[rows], expected, atol=1e-14, rtol=1e-13)
+        assert not torch.equal(expected, base(x[rows]))
+        merged = stack.merged_weight(base.weight, run)
+        torch.testing.assert_close(merged, alone.merged_weight(base.weight, 0))
 
 
 def test_inject_numbers_layers_input_side_first(stack):

@@ -1,6 +1,7 @@
 """The labeler as a whole: a fresh one, its loss, its runs, NF4 and encoders."""
 
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -349,6 +350,44 @@ def test_configurations_and_seeds_must_match(load_random):
         UnmaskedForTokenClassification(
             load_random(), ["PER"], [UnmaskConfig((True,) * 4)], seeds=[1, 2]
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [["PER"]]}, "labels for 1 runs, but there are 2"),
+        ({"labels": [["PER"], []]}, "labels is empty: give at least one entity label"),
+        ({"lora": [SMALL] * 3}, "adapters for 3 runs, but there are 2"),
+        (
+            {"lora": [SMALL, replace(SMALL, targets=("k_proj",))]},
+            r"the runs of a stack need the same LoRA targets, got \[\('k_proj',\), \('q_proj', ",
+        ),
+        (
+            {"lora": [SMALL, replace(SMALL, dropout=0.5)]},
+            r"the runs of a stack need the same LoRA dropout, got \[0\.1, 0\.5\]",
+        ),
+    ],
+)
+def test_what_each_run_has_of_its_own_must_fit_the_stack(load_random, changes, message):
+    settings = {"labels": ["PER"], "lora": SMALL, "seeds": [1, 2], **changes}
+    with pytest.raises(ValueError, match=message):
+        UnmaskedForTokenClassification(
+            load_random(), configs=[UnmaskConfig((True,) * 4)] * 2, **settings
+        )
+
+
+def test_labels_of_a_stack_with_several_label_sets_are_asked_for_by_run(load_random):
+    model = UnmaskedForTokenClassification(
+        load_random(),
+        [["PER", "LOC"], ["ORG"]],
+        [UnmaskConfig((True,) * 4)] * 2,
+        SMALL,
+        seeds=[1, 2],
+    )
+    assert model.run_labels == (("LOC", "PER"), ("ORG",))
+    assert model.run_tags[1] == ("O", "B-ORG", "I-ORG")
+    with pytest.raises(ValueError, match=r"have different labels: say run_labels\[run\]"):
+        _ = model.tags
 
 
 def test_forward_and_predict_serve_a_single_run(load_random):

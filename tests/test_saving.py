@@ -78,7 +78,7 @@ def test_a_labeler_comes_back_bit_by_bit(tiny, folder):
     assert torch.equal(loaded(IDS).logits, tiny(IDS).logits)
     assert loaded.configs == tiny.configs
     assert loaded.labels == tiny.labels
-    assert loaded.lora == tiny.lora
+    assert loaded.run_lora == tiny.run_lora
     assert (loaded.max_subtokens, loaded.head_dropout) == (tiny.max_subtokens, tiny.head_dropout)
     assert not loaded.training
     loaded.verify_mask().check()

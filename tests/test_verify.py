@@ -1,5 +1,7 @@
 """The proof: it agrees with every configuration, and catches every way of being wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from unmask.attention import decoder_layers, unmasked
 from unmask.config import UnmaskConfig, gray_codes
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
-from unmask.verify import verify
+from unmask.verify import verify, verify_runs
 
 NUM_LAYERS = 4
 
@@ -174,3 +176,29 @@ def test_every_run_of_a_stack_is_proven(load_random, training, dtype):
         model.configs = (other,) * 3
         model.verify_mask(run).check()
         model.configs = tuple(configs)
+
+
+def test_one_run_that_differs_is_found_among_all(load_random):
+    """All runs are probed in one pass: what is wrong with one must show in its proof alone."""
+    configs = [
+        UnmaskConfig.from_code(code, NUM_LAYERS) for code in ("0000", "0110", "1111", "0001")
+    ]
+    model = UnmaskedForTokenClassification(
+        load_random(), ["PER"], configs, LoraSettings(rank=2), seeds=[1, 2, 3, 4]
+    )
+    assert model.verify_masks() == [model.verify_mask(run) for run in range(4)]
+    assert [proof.agrees for proof in model.verify_masks([3, 1])] == [True, True]
+    wrong = UnmaskConfig.from_code("0010", NUM_LAYERS)
+
+    def forward(batch):
+        with model.route(batch):
+            model.hidden_states(batch)
+
+    def forward_otherwise(batch):
+        causal = batch.causal.clone()
+        causal[3:6] = torch.tensor(wrong.causal)  # the second run's three sentences
+        forward(replace(batch, causal=causal))
+
+    proofs = verify_runs(model.backbone, configs, forward_otherwise)
+    assert [proof.agrees for proof in proofs] == [True, False, True, True]
+    assert [layer.looks_right for layer in proofs[1].layers] == list(wrong.bidirectional)

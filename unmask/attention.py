@@ -8,7 +8,7 @@ needed: without a mask function of the same name transformers hands over no padd
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from unmask.backbones import LoadedBackbone
 from unmask.config import UnmaskConfig
 from unmask.fusing import take_rotary
 from unmask.kernels import varlen_attention
@@ -32,6 +33,33 @@ NO_GENERATION = (
     "generate() make no sense here: call the model with use_cache=False, or "
     "unmask.attention.remove(model) first"
 )
+
+
+def configuration(
+    loaded: LoadedBackbone, unmask: str | Sequence[int] | UnmaskConfig | None
+) -> UnmaskConfig:
+    """The configuration that a user means for this backbone.
+
+    Raises:
+        ValueError: for a decoder without one, or an encoder with one.
+    """
+    num_layers = loaded.model.config.num_hidden_layers
+    if loaded.is_encoder:
+        if unmask not in (None, "encoder"):
+            raise ValueError(
+                f"{loaded.weights.name} is an encoder: it looks right everywhere already, so leave "
+                f"out the unmasking code {unmask!r}"
+            )
+        return UnmaskConfig((True,) * num_layers)
+    if unmask is None:
+        raise ValueError(
+            f'{loaded.weights.name} is a decoder: say which layers look right: unmask="0110"'
+        )
+    if isinstance(unmask, UnmaskConfig):
+        return unmask
+    if isinstance(unmask, str):
+        return UnmaskConfig.parse(unmask, num_layers)
+    return UnmaskConfig.from_layers(unmask, num_layers)
 
 
 def install(model: PreTrainedModel, config: UnmaskConfig) -> str:

@@ -21,6 +21,8 @@ from unmask.results.run import RunResult
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
+    from unmask.verify import MaskProof
+
 CARD_FILE = "README.md"
 NUM_EXAMPLES = 4
 METRICS = ("f1", "precision", "recall")
@@ -31,7 +33,8 @@ class CardFacts:
     """What a labeler does not know of itself.
 
     `examples` maps a label to the most frequent spans of the training split; `sizes` maps a split
-    to its sentences.
+    to its sentences. `proof` is what a probe of the mask just found; None: it is probed for the
+    card.
     """
 
     result: RunResult | None = None
@@ -39,6 +42,7 @@ class CardFacts:
     licence: str = "unknown"
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    proof: MaskProof | None = None
 
     @classmethod
     def of(cls, corpus: Corpus, result: RunResult | None = None) -> CardFacts:
@@ -54,9 +58,9 @@ def write_card(model: Any, folder: Path, run: int = 0, facts: CardFacts | None =
     facts = facts or CardFacts()
     sections = [
         _opening(model, run),
-        _labels(model.labels, facts),
+        _labels(model.run_labels[run], facts),
         _scores(facts),
-        _mask(model, run),
+        _mask(model, run, facts),
         _data(facts),
         _training(facts),
         _limits(),
@@ -162,10 +166,10 @@ def _score_row(label: str, scores: dict[str, Any]) -> tuple[str, ...]:
     return (label, *numbers, str(scores["support"]))
 
 
-def _mask(model: Any, run: int) -> str:
+def _mask(model: Any, run: int, facts: CardFacts) -> str:
     if model.loaded.is_encoder:
         return "## Mask\n\nAn encoder: every layer looks both ways by design."
-    proof = model.verify_mask(run)
+    proof = facts.proof or model.verify_mask(run)
     verdict = (
         "Every layer was probed when this card was written and does what the configuration says."
         if proof.agrees

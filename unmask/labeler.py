@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from unmask.calibration import Calibration, fit_temperature, tempered
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Sentence
+from unmask.data.tags import tag_names
 from unmask.formats import check_format, convert
 from unmask.merging import merged_linear, write_merged
 from unmask.predict import predict_texts
@@ -41,8 +42,8 @@ class Labeler(nn.Module, ABC):
     loaded: LoadedBackbone
     configs: tuple[UnmaskConfig, ...]
     encoder: WordEncoder
-    labels: tuple[str, ...]
-    tags: tuple[str, ...]
+    run_labels: tuple[tuple[str, ...], ...]
+    run_tags: tuple[tuple[str, ...], ...]
     max_subtokens: int
     lora_layers: list[tuple[str, GroupedLoRALinear]]
 
@@ -51,6 +52,22 @@ class Labeler(nn.Module, ABC):
     is_merged: bool = False
     loaded_from: Path | None = None
     """The folder of a saved labeler."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Entity labels, sorted.
+
+        Raises:
+            ValueError: for a stack whose runs have different ones.
+        """
+        if len(set(self.run_labels)) > 1:
+            raise ValueError("the runs of this stack have different labels: say run_labels[run]")
+        return self.run_labels[0]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The IOB2 tags of `labels`, "O" first; their places are the ids of the head."""
+        return tag_names(self.labels)
 
     def predict(
         self,

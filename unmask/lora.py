@@ -4,6 +4,8 @@
     frozen W, shared        |                  x @ W.T                        |
     adapters                | A[0], B[0]     | A[1], B[1] | A[2], B[2]        |
 
+Ranks and scalings may differ from run to run.
+
 `q_proj(x)` takes no keyword, so a layer learns the boundaries from the model's `Route`. The danger
 is a route that changes between forward and backward: under reentrant gradient checkpointing the
 recomputation would then silently use the wrong adapters. So the route is entered around both, a
@@ -27,6 +29,7 @@ from unmask.kernels import grouped_lora
 from unmask.kernels.dropout import Dropout, drop, mix
 from unmask.packing import PackedBatch
 from unmask.recipe import PAPER, Recipe
+from unmask.stacking import own_part, replaced
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,25 @@ class LoraSettings:
     def from_recipe(cls, recipe: Recipe) -> LoraSettings:
         """The adapter settings of a training recipe."""
         return cls(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, recipe.lora_targets)
+
+
+def lora_of_each(
+    lora: LoraSettings | Sequence[LoraSettings] | None, num_runs: int
+) -> tuple[LoraSettings, ...]:
+    """The adapters' shape of each run, from one for all or a sequence of them.
+
+    Raises:
+        ValueError: when there are more or fewer than runs, or their targets or dropout differ.
+    """
+    if lora is None or isinstance(lora, LoraSettings):
+        return (lora or LoraSettings(),) * num_runs
+    if len(lora) != num_runs:
+        raise ValueError(f"adapters for {len(lora)} runs, but there are {num_runs}")
+    for name in ("targets", "dropout"):
+        found = sorted({getattr(one, name) for one in lora})
+        if len(found) > 1:
+            raise ValueError(f"the runs of a stack need the same LoRA {name}, got {found}")
+    return tuple(lora)
 
 
 NO_ROUTE = (
@@ -148,16 +170,15 @@ class GroupedLoRALinear(nn.Module):
     """A frozen linear layer plus one low-rank update per run.
 
     Initialised like PEFT: A uniform in ±1/sqrt(in_features), B zero, each run from its own
-    generator so that it starts the same alone and fused.
+    generator so that it starts the same alone and fused. Runs of a smaller rank than the stack's
+    have zeros beyond theirs, see `unmask.stacking`.
     """
 
     def __init__(
         self,
         base: nn.Module,
         features: tuple[int, int],
-        rank: int,
-        alpha: int,
-        dropout: float,
+        settings: Sequence[LoraSettings],
         route: Route,
         index: int,
         generators: Sequence[torch.Generator],
@@ -167,35 +188,59 @@ class GroupedLoRALinear(nn.Module):
         self.base = base
         self.route = route
         self.index = index
-        self.dropout = dropout
-        self.scaling = alpha / rank
-        in_features, out_features = features
-        bound = 1 / math.sqrt(in_features)
-        start = [
-            torch.empty(rank, in_features, dtype=dtype).uniform_(-bound, bound, generator=generator)
-            for generator in generators
-        ]
-        self.lora_A = nn.Parameter(torch.stack(start))
-        self.lora_B = nn.Parameter(torch.zeros(len(start), out_features, rank, dtype=dtype))
+        self.dropout = settings[0].dropout
+        self.in_features, self.out_features = features
+        runs, rank = len(settings), max(one.rank for one in settings)
+        self.ranks = (0,) * runs
+        self.scalings = (0.0,) * runs
+        self.lora_A = nn.Parameter(torch.zeros(runs, rank, self.in_features, dtype=dtype))
+        self.lora_B = nn.Parameter(torch.zeros(runs, self.out_features, rank, dtype=dtype))
+        for run, (own, generator) in enumerate(zip(settings, generators, strict=True)):
+            self.begin(run, own, generator)
+
+    @torch.no_grad()
+    def begin(self, run: int, settings: LoraSettings, generator: torch.Generator) -> None:
+        """Put fresh matrices in the place of a run; the stack must be as wide as they are."""
+        self.ranks = replaced(self.ranks, run, settings.rank)
+        self.scalings = replaced(self.scalings, run, settings.alpha / settings.rank)
+        bound = 1 / math.sqrt(self.in_features)
+        # Drawn on the CPU: the same numbers whatever the device.
+        start = torch.empty(settings.rank, self.in_features, dtype=self.lora_A.dtype)
+        start.uniform_(-bound, bound, generator=generator)
+        self.lora_A[run].zero_()
+        self.lora_B[run].zero_()
+        own_part(self.lora_A, run, start.shape).copy_(start)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., tokens, in_features] of one pack -> the same with out_features."""
         base = self.base(x)
+        lora_b, scaling = self.lora_B, self.scalings[0]
+        if len(set(self.scalings)) > 1:
+            lora_b, scaling = lora_b * lora_b.new_tensor(self.scalings)[:, None, None], 1.0
         out = grouped_lora(
             base.flatten(0, -2),
             x.flatten(0, -2),
             self.lora_A,
-            self.lora_B,
+            lora_b,
             self.route.run_offsets,
-            self.scaling,
+            scaling,
             self.route.drawn(self.dropout, self.index) if self.training else None,
         )
         return out.view_as(base)
 
+    def matrices(self, run: int) -> tuple[Tensor, Tensor]:
+        """Views of A [rank, in_features] and B [out_features, rank] of one run."""
+        rank = self.ranks[run]
+        return (
+            own_part(self.lora_A, run, (rank, self.in_features)),
+            own_part(self.lora_B, run, (self.out_features, rank)),
+        )
+
     def merged_weight(self, weight: Tensor, run: int) -> Tensor:
         """`weight` [out_features, in_features] plus the update of one run, for export."""
-        update = self.lora_B[run].double() @ self.lora_A[run].double()
-        return (weight.double() + self.scaling * update).to(weight.dtype)
+        lora_a, lora_b = self.matrices(run)
+        update = self.scalings[run] * (lora_b.double() @ lora_a.double())
+        return (weight.double() + update).to(weight.dtype)
 
 
 class RoutedDropout(nn.Module):

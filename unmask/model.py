@@ -7,7 +7,7 @@ together; the route says which adapters and which head are whose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from unmask.attention import decoder_layers, install, remove
+from unmask.attention import configuration, decoder_layers, install, remove
 from unmask.backbones import LoadedBackbone, load_backbone, own_names
 from unmask.card import CardFacts, write_card
 from unmask.config import UnmaskConfig
@@ -24,12 +24,21 @@ from unmask.data.tags import tag_names
 from unmask.fusing import fuse
 from unmask.kernels import grouped_linear
 from unmask.labeler import Labeler
-from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, RoutedDropout, inject
+from unmask.lora import (
+    Draw,
+    GroupedLoRALinear,
+    LoraSettings,
+    Route,
+    RoutedDropout,
+    inject,
+    lora_of_each,
+)
 from unmask.packing import PackedBatch, pack, pack_padded
 from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
 from unmask.sharing import fetch
-from unmask.verify import MaskProof, verify
+from unmask.stacking import labels_of_each, replaced
+from unmask.verify import MaskProof, verify_runs
 
 HEAD_INDEX = 1_000_000
 """Place of the head's dropout among the numbered modules; adapters and encoders count from 0."""
@@ -38,9 +47,15 @@ HEAD_INDEX = 1_000_000
 class UnmaskedForTokenClassification(Labeler):
     """R token classifiers on one frozen backbone.
 
+    Runs may differ in configuration, seed, labels and the shape of their adapters (but not in the
+    adapters' targets). Stacked tensors are as wide as their widest run needs; what a run does not
+    use of them is 0 and stays so.
+
     Attributes:
-        labels: entity labels, sorted; `tags` are their IOB2 tags with "O" first.
         configs: one `UnmaskConfig` per run.
+        run_labels: entity labels of each run, sorted.
+        run_tags: of each run the IOB2 tags of its labels, with "O" first.
+        run_lora: the shape of each run's adapters.
         lora_layers: names and `GroupedLoRALinear`s, input side first.
         score_weight, score_bias: heads, [runs, tags, hidden] and [runs, tags].
     """
@@ -48,24 +63,37 @@ class UnmaskedForTokenClassification(Labeler):
     def __init__(
         self,
         loaded: LoadedBackbone,
-        labels: Sequence[str],
+        labels: Sequence[str] | Sequence[Sequence[str]],
         configs: Sequence[UnmaskConfig],
-        lora: LoraSettings | None = None,
+        lora: LoraSettings | Sequence[LoraSettings] | None = None,
         seeds: Sequence[int] = (120,),
         head_dropout: float = PAPER.head_dropout,
         max_subtokens: int = PAPER.max_subtokens,
     ) -> None:
+        """A fresh stack of as many runs as `configs` has entries.
+
+        Args:
+            loaded: the frozen backbone; it is changed in place until `release`.
+            labels: entity labels of all runs, or a sequence of them for each run.
+            configs: which layers look right, for each run.
+            lora: the shape of all adapters, or of each run's.
+            seeds: of each run's adapters and head.
+            head_dropout: before the heads of all runs.
+            max_subtokens: longer inputs are cut in training and windowed in `predict`.
+
+        Raises:
+            ValueError: when the numbers of runs differ, a run has no label, or adapters differ in
+                their targets.
+        """
         super().__init__()
-        if not labels:
-            raise ValueError("labels is empty: give at least one entity label")
         if len(configs) != len(seeds):
             raise ValueError(f"{len(configs)} configurations but {len(seeds)} seeds")
         self.loaded = loaded
         self.backbone = loaded.model
-        self.labels = tuple(sorted(set(labels)))
-        self.tags = tag_names(self.labels)
         self.configs = tuple(configs)
-        self.lora = lora or LoraSettings()
+        self.run_labels = labels_of_each(labels, len(configs))
+        self.run_tags = tuple(tag_names(own) for own in self.run_labels)
+        self.run_lora = lora_of_each(lora, len(configs))
         self.head_dropout = head_dropout
         self.max_subtokens = max_subtokens
         self.seeds = tuple(seeds)
@@ -81,25 +109,63 @@ class UnmaskedForTokenClassification(Labeler):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         # Trained weights are float32 whatever the backbone computes in (float64 stays float64).
         dtype = torch.promote_types(self.loaded.dtype, torch.float32)
-        targets = own_names(self.lora.targets, self.loaded.is_encoder)
+        targets = own_names(self.run_lora[0].targets, self.loaded.is_encoder)
 
         def build(base: nn.Module, features: tuple[int, int], index: int) -> GroupedLoRALinear:
-            settings = self.lora
             layer = GroupedLoRALinear(
-                base, features, settings.rank, settings.alpha, settings.dropout,
-                self.route, index, generators, dtype,
-            )  # fmt: skip
+                base, features, self.run_lora, self.route, index, generators, dtype
+            )
             return layer.to(self.device)
 
         self.lora_layers = inject(self.backbone, targets, build)
         self._route_dropout(first_index=len(self.lora_layers))
-        shape = (len(self.tags), self.backbone.config.hidden_size)
+        shape = (len(generators), max(map(len, self.run_tags)), self.backbone.config.hidden_size)
+        self.score_weight = nn.Parameter(torch.zeros(shape, dtype=dtype, device=self.device))
+        self.score_bias = nn.Parameter(self.score_weight.new_zeros(shape[:2]))
+        for run, generator in enumerate(generators):
+            self._begin_head(run, generator)
+
+    @torch.no_grad()
+    def _begin_head(self, run: int, generator: torch.Generator) -> None:
         std = getattr(self.backbone.config, "initializer_range", 0.02)
-        heads = [torch.empty(shape, dtype=dtype).normal_(0, std, generator=g) for g in generators]
-        self.score_weight = nn.Parameter(torch.stack(heads).to(self.device))
-        self.score_bias = nn.Parameter(
-            torch.zeros(len(heads), len(self.tags), dtype=dtype, device=self.device)
+        self.score_weight[run].zero_()
+        self.score_bias[run].zero_()
+        own = self.score_weight[run, : len(self.run_tags[run])]
+        own.copy_(torch.empty(own.shape, dtype=own.dtype).normal_(0, std, generator=generator))
+
+    def has_room_for(self, labels: Sequence[str], lora: LoraSettings) -> bool:
+        """Could a run with these labels and adapters take the place of one that is here?"""
+        shared = self.run_lora[0]
+        return (
+            len(tag_names(labels)) <= self.score_weight.shape[1]
+            and lora.rank <= self.lora_layers[0][1].lora_A.shape[1]
+            and (lora.targets, lora.dropout) == (shared.targets, shared.dropout)
         )
+
+    def begin(
+        self, run: int, labels: Sequence[str], config: UnmaskConfig, lora: LoraSettings, seed: int
+    ) -> None:
+        """Put a fresh run in the place of `run`, as it would start in a stack of its own.
+
+        Raises:
+            ValueError: when the stack is too narrow for it.
+        """
+        if not self.has_room_for(labels, lora):
+            raise ValueError(
+                f"this stack has no room for {len(labels)} labels and {lora}: build another"
+            )
+        self.configs = replaced(self.configs, run, config)
+        self.run_labels = replaced(self.run_labels, run, tuple(sorted(set(labels))))
+        self.run_tags = replaced(self.run_tags, run, tag_names(labels))
+        self.run_lora = replaced(self.run_lora, run, lora)
+        self.seeds = replaced(self.seeds, run, seed)
+        generator = torch.Generator().manual_seed(seed)
+        for _, layer in self.lora_layers:
+            layer.begin(run, lora, generator)
+        self._begin_head(run, generator)
+        for parameter in self.stacked_parameters().values():
+            if parameter.grad is not None:
+                parameter.grad[run].zero_()
 
     def _route_dropout(self, first_index: int) -> None:
         """An encoder's own dropout draws per run, like everything random here."""
@@ -203,10 +269,10 @@ class UnmaskedForTokenClassification(Labeler):
         """The trained tensors of one run, by name: views, so that writing to them trains it."""
         views = {}
         for name, layer in self.lora_layers:
-            views[f"{name}.lora_A"] = layer.lora_A[run]
-            views[f"{name}.lora_B"] = layer.lora_B[run]
-        views["score.weight"] = self.score_weight[run]
-        views["score.bias"] = self.score_bias[run]
+            views[f"{name}.lora_A"], views[f"{name}.lora_B"] = layer.matrices(run)
+        num_tags = len(self.run_tags[run])
+        views["score.weight"] = self.score_weight[run, :num_tags]
+        views["score.bias"] = self.score_bias[run, :num_tags]
         return views
 
     def stacked_parameters(self) -> dict[str, nn.Parameter]:
@@ -245,6 +311,7 @@ class UnmaskedForTokenClassification(Labeler):
 
         Returns:
             Logits [labelled, tags] and int32 [runs + 1], where each run's labelled tokens begin.
+            Tags that a run does not have are at minus infinity.
         """
         labelled = batch.label_ids != IGNORED_LABEL
         places = labelled.nonzero().flatten()
@@ -256,7 +323,17 @@ class UnmaskedForTokenClassification(Labeler):
         bias = torch.repeat_interleave(
             self.score_bias, offsets.diff().long().to(self.device), dim=0
         )
-        return grouped_linear(hidden, self.score_weight, offsets) + bias, offsets
+        logits = grouped_linear(hidden, self.score_weight, offsets) + bias
+        return self._without_absent_tags(logits, offsets), offsets
+
+    def _without_absent_tags(self, logits: Tensor, offsets: Tensor) -> Tensor:
+        counts = [len(tags) for tags in self.run_tags]
+        if len(set(counts)) == 1:
+            return logits
+        places = torch.arange(max(counts), device=self.device)
+        absent = places >= torch.tensor(counts, device=self.device)[:, None]  # [runs, tags]
+        each = torch.repeat_interleave(absent, offsets.diff().long().to(self.device), dim=0)
+        return logits.masked_fill(each, -torch.inf)
 
     def losses(self, batch: PackedBatch) -> Tensor:
         """[runs], each the mean cross-entropy over that run's own labelled words.
@@ -306,7 +383,7 @@ class UnmaskedForTokenClassification(Labeler):
 
     @torch.no_grad()
     def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
-        """For every run and sentence, [words kept, tags]: the softmax at first sub-tokens."""
+        """For every run and sentence, [words kept, its tags]: the softmax at first sub-tokens."""
         batch = self.batch(runs)
         was_training = self.training
         self.eval()
@@ -318,45 +395,27 @@ class UnmaskedForTokenClassification(Labeler):
             [sum(label != IGNORED_LABEL for label in s.label_ids) for s in run] for run in runs
         ]
         parts = iter(scores.split([count for run in words for count in run]))
-        return [[next(parts) for _ in run] for run in runs]
+        return [
+            [next(parts)[:, : len(tags)] for _ in run]
+            for run, tags in zip(runs, self.run_tags, strict=True)
+        ]
 
     def verify_mask(self, run: int = 0) -> MaskProof:
         """Probe every layer: does it see what the configuration of `run` says?"""
+        return self.verify_masks([run])[0]
+
+    def verify_masks(self, runs: Iterable[int] | None = None) -> list[MaskProof]:
+        """The same for several runs at once, in their order; default: all."""
+        chosen = set(range(self.num_runs) if runs is None else runs)
 
         def forward(batch: PackedBatch) -> None:
             with self.route(batch):
                 self.hidden_states(batch)
 
-        return verify(self.backbone, self.configs[run], forward, num_runs=self.num_runs, run=run)
+        probed = [config if run in chosen else None for run, config in enumerate(self.configs)]
+        return verify_runs(self.backbone, probed, forward)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
-
-
-def configuration(
-    loaded: LoadedBackbone, unmask: str | Sequence[int] | UnmaskConfig | None
-) -> UnmaskConfig:
-    """The configuration that a user means for this backbone.
-
-    Raises:
-        ValueError: for a decoder without one, or an encoder with one.
-    """
-    num_layers = loaded.model.config.num_hidden_layers
-    if loaded.is_encoder:
-        if unmask not in (None, "encoder"):
-            raise ValueError(
-                f"{loaded.weights.name} is an encoder: it looks right everywhere already, so leave "
-                f"out the unmasking code {unmask!r}"
-            )
-        return UnmaskConfig((True,) * num_layers)
-    if unmask is None:
-        raise ValueError(
-            f'{loaded.weights.name} is a decoder: say which layers look right: unmask="0110"'
-        )
-    if isinstance(unmask, UnmaskConfig):
-        return unmask
-    if isinstance(unmask, str):
-        return UnmaskConfig.parse(unmask, num_layers)
-    return UnmaskConfig.from_layers(unmask, num_layers)

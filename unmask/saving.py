@@ -62,7 +62,7 @@ def save(model: Any, folder: Path, run: int = 0) -> None:
         for name, tensor in model.run_parameters(run).items()
     }
     save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
-    _write_json(folder / PEFT_CONFIG_FILE, _peft_config(model))
+    _write_json(folder / PEFT_CONFIG_FILE, _peft_config(model, run))
     loaded.tokenizer.save_pretrained(folder)
     _write_json(folder / CONFIG_FILE, _own_config(model, run))
 
@@ -142,14 +142,14 @@ def adapter_shapes(
 def _own_config(model: Any, run: int) -> dict[str, Any]:
     loaded: LoadedBackbone = model.loaded
     config: UnmaskConfig = model.configs[run]
-    lora: LoraSettings = model.lora
+    lora: LoraSettings = model.run_lora[run]
     weights = loaded.weights
     return {
         "format_version": FORMAT_VERSION,
         "code": config.code,
         "bidirectional": list(config.bidirectional),
         "num_groups": config.num_groups,
-        "labels": list(model.labels),
+        "labels": list(model.run_labels[run]),
         "scheme": "IOB2",
         "temperature": model.temperature,
         "max_subtokens": model.max_subtokens,
@@ -176,10 +176,10 @@ def _own_config(model: Any, run: int) -> dict[str, Any]:
     }
 
 
-def _peft_config(model: Any) -> dict[str, Any]:
+def _peft_config(model: Any, run: int) -> dict[str, Any]:
     from peft import LoraConfig, TaskType
 
-    lora: LoraSettings = model.lora
+    lora: LoraSettings = model.run_lora[run]
     config = LoraConfig(
         task_type=TaskType.TOKEN_CLS,
         base_model_name_or_path=model.loaded.weights.path,

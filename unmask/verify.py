@@ -89,33 +89,51 @@ def verify(
     backbone: nn.Module,
     config: UnmaskConfig,
     forward: Callable[[PackedBatch], object],
-    num_runs: int = 1,
-    run: int = 0,
     lengths: Sequence[int] = PROBE_LENGTHS,
 ) -> MaskProof:
-    """Probe every layer in one packed forward pass.
+    """Probe every layer of one run in one packed forward pass; see `verify_runs`.
+
+    One sentence of at least 3 tokens probes a `forward` that hands `token_ids[None]` to the
+    backbone without packing.
+    """
+    return verify_runs(backbone, [config], forward, lengths)[0]
+
+
+def verify_runs(
+    backbone: nn.Module,
+    configs: Sequence[UnmaskConfig | None],
+    forward: Callable[[PackedBatch], object],
+    lengths: Sequence[int] = PROBE_LENGTHS,
+) -> list[MaskProof]:
+    """Probe every layer for several runs of a stack, all in one packed forward pass.
 
     Args:
         backbone: the transformers model.
-        config: what its layers should see.
+        configs: what the layers should see in each run; None for a run that gets no token.
         forward: runs the backbone on a packed batch, however the caller does that.
-        num_runs: runs that the model holds; all others get no token.
-        run: the run whose tokens are probed.
-        lengths: tokens of each sentence of the batch; one sentence of at least 3 probes a
-            `forward` that hands `token_ids[None]` to the backbone without packing.
+        lengths: tokens of each sentence of a run; the middle one is probed.
+
+    Returns:
+        A proof for each run that is probed, in order.
     """
-    layers = decoder_layers(backbone)
-    batch = _probe_batch(config, num_runs, run, lengths).to(backbone.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    probed = [config for config in configs if config is not None]
+    batch = _probe_batch(configs, lengths).to(backbone.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
     before = len(lengths) // 2
-    probed = slice(sum(lengths[:before]), sum(lengths[: before + 1]))
-    proofs: dict[int, LayerProof] = {}
+    start, stop = sum(lengths[:before]), sum(lengths[: before + 1])
+    sentences = [
+        slice(run * sum(lengths) + start, run * sum(lengths) + stop) for run in range(len(probed))
+    ]
+    proofs: dict[int, list[LayerProof]] = {}
 
     def probe(index: int, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         if index in proofs:
             return  # the second call, made below
-        proofs[index] = LayerProof(index, config.bidirectional[index], False, False, False)
-        left, right, others = _moved(layer, args, kwargs, _first(output), probed)
-        proofs[index] = LayerProof(index, config.bidirectional[index], left, right, others)
+        proofs[index] = []
+        change = _change(layer, args, kwargs, _first(output), sentences)
+        proofs[index] = [
+            LayerProof(index, config.bidirectional[index], *_moved(change, sentences, run, lengths))
+            for run, config in enumerate(probed)
+        ]
 
     hooks = [
         layer.register_forward_hook(
@@ -124,7 +142,7 @@ def verify(
             ),
             with_kwargs=True,
         )
-        for index, layer in enumerate(layers)
+        for index, layer in enumerate(decoder_layers(backbone))
     ]
     try:
         with torch.no_grad():
@@ -132,46 +150,62 @@ def verify(
     finally:
         for hook in hooks:
             hook.remove()
-    return MaskProof(tuple(proofs[index] for index in range(len(layers))))
+    by_layer = [proofs[index] for index in range(len(hooks))]
+    return [MaskProof(tuple(layer[run] for layer in by_layer)) for run in range(len(probed))]
 
 
-def _moved(
-    layer: nn.Module, args: tuple, kwargs: dict, before: Tensor, probed: slice
-) -> tuple[bool, bool, bool]:
-    """Did tokens to the left, to the right, and of other sentences move?"""
+def _change(
+    layer: nn.Module, args: tuple, kwargs: dict, before: Tensor, sentences: Sequence[slice]
+) -> Tensor:
+    """[tokens]: how much each state moves when the middle of every probed sentence does."""
     hidden = args[0] if args else kwargs["hidden_states"]
-    middle = (probed.start + probed.stop) // 2
     changed = hidden.clone()
-    changed[:, middle] = -2 * changed[:, middle] + changed[:, probed.start]
+    for sentence in sentences:
+        middle = _middle(sentence)
+        changed[:, middle] = -2 * changed[:, middle] + changed[:, sentence.start]
     if args:
         after = _first(layer(changed, *args[1:], **kwargs))
     else:
         after = _first(layer(**{**kwargs, "hidden_states": changed}))
-    change = (after - before).float().abs().amax(dim=-1)[0]  # [tokens]
-    threshold = MOVED * change[middle]
+    return (after - before).float().abs().amax(dim=-1)[0]
+
+
+def _moved(
+    change: Tensor, sentences: Sequence[slice], run: int, lengths: Sequence[int]
+) -> tuple[bool, bool, bool]:
+    """In one run: did tokens to the left, to the right, and of other sentences move?
+
+    Those to the left of the probed token see it by looking right.
+    """
+    probed = sentences[run]
+    middle = _middle(probed)
+    moved = change > MOVED * change[middle]
+    own = slice(run * sum(lengths), (run + 1) * sum(lengths))
+    others = torch.cat([moved[own.start : probed.start], moved[probed.stop : own.stop]])
     return (
-        bool((change[probed.start : middle] > threshold).any()),
-        bool((change[middle + 1 : probed.stop] > threshold).any()),
-        bool(
-            (change[: probed.start] > threshold).any() or (change[probed.stop :] > threshold).any()
-        ),
+        bool(moved[probed.start : middle].any()),
+        bool(moved[middle + 1 : probed.stop].any()),
+        bool(others.any()),
     )
 
 
-def _probe_batch(
-    config: UnmaskConfig, num_runs: int, run: int, lengths: Sequence[int]
-) -> PackedBatch:
-    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
+def _middle(sentence: slice) -> int:
+    return (sentence.start + sentence.stop) // 2
+
+
+def _probe_batch(configs: Sequence[UnmaskConfig | None], lengths: Sequence[int]) -> PackedBatch:
+    probed = [config for config in configs if config is not None]
+    cu_seqlens = torch.tensor([0, *list(lengths) * len(probed)]).cumsum(0).int()
     tokens = int(cu_seqlens[-1])
-    offsets = [0] * (run + 1) + [tokens] * (num_runs - run)
+    sizes = [0 if config is None else sum(lengths) for config in configs]
     return PackedBatch(
-        token_ids=torch.arange(tokens) % 7 + 3,
+        token_ids=torch.arange(tokens) % sum(lengths) % 7 + 3,
         position_ids=positions(cu_seqlens),
         label_ids=torch.zeros(tokens, dtype=torch.long),
         cu_seqlens=cu_seqlens,
         max_seqlen=max(lengths),
-        causal=torch.tensor([config.causal] * len(lengths)),
-        run_offsets=torch.tensor(offsets, dtype=torch.int32),
+        causal=torch.tensor([config.causal for config in probed for _ in lengths]),
+        run_offsets=torch.tensor([0, *sizes]).cumsum(0).int(),
     )
 
 

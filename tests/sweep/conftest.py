@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,21 @@ def data_dir(tmp_path_factory) -> Path:
     splits = {"train": corpus.train, "valid": corpus.validation, "test": corpus.test}
     for name, sentences in splits.items():
         write_conll(folder / f"{name}.txt", sentences[: SIZES[name]])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fewer_labels_dir(tmp_path_factory) -> Path:
+    """Files of another task: other and fewer sentences, and only the first of the labels."""
+    folder = tmp_path_factory.mktemp("fewer")
+    corpus = generate(seed=7)
+    splits = {"train": corpus.train, "valid": corpus.validation, "test": corpus.test}
+    for name, sentences in splits.items():
+        only = [
+            replace(s, tags=tuple(t if t.endswith(corpus.labels[0]) else "O" for t in s.tags))
+            for s in sentences[: SIZES[name] - 5]
+        ]
+        write_conll(folder / f"{name}.txt", only)
     return folder
 
 

@@ -333,7 +333,7 @@ def test_out_of_memory_says_which_flags_help(fails, small, monkeypatch):
             "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
         )
 
-    monkeypatch.setattr("unmask.sweep.train.fit", no_memory)
+    monkeypatch.setattr("unmask.sweep.stack.fit", no_memory)
     code, line = fails([*small, "--fuse", "1"])
     assert line.startswith("out of memory: make the batch smaller (--batch-size, ")
     assert code == 1

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-import unmask.sweep.train
 from unmask.results.ledger import Ledger
 from unmask.sweep.locks import Claim
 from unmask.sweep.plan import SweepSettings
+from unmask.sweep.stack_loop import Stack
 
 KILL_FIRST_WORKER = """
 import os, signal, threading, time
@@ -65,13 +65,14 @@ def test_a_run_that_another_process_has_is_waited_for_and_taken_up_when_it_dies(
     other = Claim(chosen.out / "locks" / f"{run_id}.lock")
     assert other.take()
     trained_at = {}
-    real = unmask.sweep.train.train_stack
+    real = Stack.claim
 
-    def watched(job, runs, train):
-        trained_at.update({run.id: time.monotonic() for run in runs})
-        real(job, runs, train)
+    def watched(stack, *args):
+        found = real(stack, *args)
+        trained_at.update({run.id: time.monotonic() for run in found})
+        return found
 
-    monkeypatch.setattr(unmask.sweep.train, "train_stack", watched)
+    monkeypatch.setattr(Stack, "claim", watched)
     died = []
     timer = threading.Timer(3.0, lambda: (died.append(time.monotonic()), other.release()))
     timer.start()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.config import UnmaskConfig
+from unmask.config import UnmaskConfig, gray_codes
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
@@ -15,8 +15,6 @@ from unmask.training.checkpoint import Progress
 from unmask.training.module import Trainee
 
 NUM_LAYERS = 4
-LORA = LoraSettings(rank=2, alpha=4, dropout=0.1)
-
 SMALL = Recipe(
     preset="test",
     lora_rank=2,
@@ -41,10 +39,15 @@ class Spec:
     seed: int
     num_sentences: int
     recipe: Recipe = SMALL
+    labels: tuple[str, ...] = ("PER",)
 
     def change(self, **fields):
         """The same run with another recipe."""
         return replace(self, recipe=replace(self.recipe, **fields))
+
+    @property
+    def lora(self):
+        return LoraSettings.from_recipe(self.recipe)
 
 
 FOUR = (
@@ -58,7 +61,31 @@ FOUR = (
 """Four runs that differ in configuration, seed, data and every constant of the optimizer."""
 
 
-def made_up_sentences(count, seed):
+def sixteen_runs():
+    """All configurations, three seeds, tasks of one to three labels; no two recipes alike.
+
+    Ranks and scalings of the adapters differ, learning rates span a factor of three,
+    every third run is clipped at every step, batches and windows have other sizes, and one run
+    ends early.
+    """
+    specs = []
+    for index, code in enumerate(gray_codes(4)):
+        labels = ("LOC", "ORG", "PER")[: 1 + index % 3]
+        spec = Spec(code, 1 + index % 3, (11, 5, 17, 8)[index % 4], labels=labels).change(
+            lora_rank=(2, 3, 5)[index % 3],
+            lora_alpha=4 + index,
+            learning_rate=5e-3 * (1 + index / 8),
+            max_grad_norm=1.0 if index % 3 else 0.02,
+            weight_decay=0.05 * index,
+            batch_size=2 + index % 4,
+            accumulation=1 + index % 3,
+            max_steps=13 if index == 6 else 20,
+        )
+        specs.append(spec)
+    return specs
+
+
+def made_up_sentences(count, seed, num_tags=3):
     """Ragged sentences of 1 to 12 tokens; some tokens are later sub-tokens of a word."""
     generator = np.random.default_rng(seed)
     sentences = []
@@ -66,7 +93,7 @@ def made_up_sentences(count, seed):
         length = int(generator.integers(1, 13))
         tokens = generator.integers(3, 60, length).tolist()
         begins_word = [place == 0 or generator.random() < 0.7 for place in range(length)]
-        labels = [int(generator.integers(0, 3)) if b else IGNORED_LABEL for b in begins_word]
+        labels = [int(generator.integers(0, num_tags)) if b else IGNORED_LABEL for b in begins_word]
         word_index = (np.cumsum(begins_word) - 1).tolist()
         sentences.append(
             EncodedSentence(str(index), tuple(tokens), tuple(word_index), tuple(labels), 0)
@@ -84,7 +111,9 @@ def make_trainees():
                 f"run {index}",
                 spec.seed,
                 spec.recipe,
-                made_up_sentences(spec.num_sentences, seed=spec.num_sentences),
+                made_up_sentences(
+                    spec.num_sentences, spec.num_sentences, num_tags=1 + 2 * len(spec.labels)
+                ),
                 Progress(f"{spec.code}-{spec.seed}"),
                 stop_step,
             )
@@ -98,13 +127,25 @@ def make_trainees():
 def make_stack(load_random):
     """`make_stack(specs, dtype)`: the model that holds those runs, fresh."""
 
-    def make(specs, dtype=torch.float64, lora=LORA, **changes):
+    def make(specs, dtype=torch.float64, lora=None, **changes):
         configs = [UnmaskConfig.from_code(spec.code, NUM_LAYERS) for spec in specs]
         loaded = load_random(dtype, **changes)
         seeds = [spec.seed for spec in specs]
-        return UnmaskedForTokenClassification(loaded, ["PER"], configs, lora, seeds)
+        return UnmaskedForTokenClassification(
+            loaded,
+            [spec.labels for spec in specs],
+            configs,
+            lora or [spec.lora for spec in specs],
+            seeds,
+        )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sixteen():
+    """See `sixteen_runs`."""
+    return sixteen_runs()
 
 
 @pytest.fixture(scope="session")

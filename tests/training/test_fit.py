@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from unmask import attention
+from unmask.config import UnmaskConfig
 from unmask.training import fit as fit_module
 from unmask.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
-from unmask.training.fit import fit
+from unmask.training.fit import Successor, fit
+
+NUM_LAYERS = 4
 
 
 @pytest.fixture
@@ -62,6 +65,17 @@ def test_what_is_through_is_not_trained_again(run, four):
     assert [trainee.progress.steps for trainee in trainees] == [20, 20]
     for name, parameter in first.stacked_parameters().items():
         assert torch.equal(again.stacked_parameters()[name], parameter), name
+
+
+def test_a_run_that_is_through_keeps_no_optimizer_state(run, four, tmp_path):
+    specs = [four[0], four[2].change(max_steps=3)]
+    run(specs, stop_step=5)
+    kinds = {}
+    for name, spec in (("0", specs[0]), ("1", specs[1])):
+        found = read_checkpoint(tmp_path / name, f"{spec.code}-{spec.seed}")
+        assert found is not None
+        kinds[name] = {tensor.partition("/")[0] for tensor in found[1]}
+    assert kinds == {"0": {"weight", "state"}, "1": {"weight"}}
 
 
 def test_a_diverged_run_stays_so_after_a_resume(run, make_stack, make_trainees, four, tmp_path):
@@ -123,6 +137,47 @@ def test_a_kill_within_a_window_falls_back_to_the_last_whole_one(run, four, tmp_
     resumed, _ = run(four[:2])
     for name, parameter in straight.stacked_parameters().items():
         assert torch.equal(resumed.stacked_parameters()[name], parameter), name
+
+
+def test_a_run_in_the_place_of_one_that_ended_ends_as_if_alone(
+    make_stack, make_trainees, sixteen, tmp_path
+):
+    """The third begins while the first is within a window of accumulation; float64."""
+    long = sixteen[2].change(max_steps=11)  # windows of three
+    short = sixteen[5].change(max_steps=3)  # windows of three too, so of other lengths
+    short = short.change(accumulation=2)
+    late = sixteen[4].change(max_steps=5)
+    specs = [long, short, late]
+    model, trainees = make_stack([long, short]), make_trainees(specs)
+    folders = [tmp_path / str(index) for index in range(3)]
+    told, within_window = [], []
+
+    def on_end(places):
+        told.append(list(places))
+        within_window.append(bool(trainees[0].window_losses))
+        if len(told) > 1:
+            return {}
+        own = late.lora
+        model.begin(1, late.labels, UnmaskConfig.from_code(late.code, NUM_LAYERS), own, late.seed)
+        return {1: Successor(trainees[2], folders[2])}
+
+    fit(model, trainees[:2], folders[:2], show_progress=False, on_end=on_end)
+    assert told == [[1], [1], [0]]
+    assert within_window[0], (
+        "the long run was between two windows, so its gradients were not at risk"
+    )
+    assert [trainee.progress.steps for trainee in trainees] == [11, 3, 5]
+    for place, spec, trainee in ((0, long, trainees[0]), (1, late, trainees[2])):
+        alone, (expected,) = make_stack([spec]), make_trainees([spec])
+        fit(alone, [expected], show_progress=False)
+        for name, tensor in alone.run_parameters(0).items():
+            ours = model.run_parameters(place)[name]
+            torch.testing.assert_close(ours, tensor, atol=1e-12, rtol=0)
+        assert trainee.progress.train_loss == pytest.approx(expected.progress.train_loss, abs=1e-12)
+    for index, spec in enumerate(specs):
+        found = read_checkpoint(folders[index], f"{spec.code}-{spec.seed}")
+        assert found is not None
+        assert found[0].steps == spec.recipe.max_steps
 
 
 def test_a_checkpoint_of_another_run_is_refused(run, four, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unmask.data.alignment import IGNORED_LABEL
+from unmask.stacking import own_part
 from unmask.training.fit import fit
 
 
@@ -30,6 +31,12 @@ def trained(train, four):
     return train(four)
 
 
+@pytest.fixture(scope="module")
+def trained_sixteen(train, sixteen):
+    """Sixteen runs that differ in all that may differ, in float64, trained together."""
+    return train(sixteen)
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [
@@ -39,10 +46,12 @@ def trained(train, four):
         (torch.float32, 1e-4),
     ],
 )
-def test_fused_runs_end_where_each_ends_alone(train, trained, make_stack, four, dtype, tolerance):
-    fused, together = trained if dtype == torch.float64 else train(four, dtype)
-    start = make_stack(four, dtype)
-    for run, spec in enumerate(four):
+def test_sixteen_fused_runs_end_where_each_ends_alone(
+    train, trained_sixteen, make_stack, sixteen, dtype, tolerance
+):
+    fused, together = trained_sixteen if dtype == torch.float64 else train(sixteen, dtype)
+    start = make_stack(sixteen, dtype)
+    for run, spec in enumerate(sixteen):
         alone, (trainee,) = train([spec], dtype)
         for name, tensor in alone.run_parameters(0).items():
             ours = fused.run_parameters(run)[name]
@@ -51,8 +60,19 @@ def test_fused_runs_end_where_each_ends_alone(train, trained, make_stack, four, 
             assert moved > 1e-2, f"{name} hardly moved, so nothing is shown"
         assert together[run].progress.steps == trainee.progress.steps
         assert together[run].progress.tokens == trainee.progress.tokens
-        expected = pytest.approx(trainee.progress.train_loss, abs=tolerance)
+        # A loss adds up what all weights differ by.
+        expected = pytest.approx(trainee.progress.train_loss, abs=10 * tolerance)
         assert together[run].progress.train_loss == expected
+
+
+def test_what_a_run_does_not_use_of_the_stack_stays_zero(trained_sixteen):
+    model, _ = trained_sixteen
+    for name, stacked in model.stacked_parameters().items():
+        unused = torch.ones_like(stacked, dtype=torch.bool)
+        for run in range(model.num_runs):
+            own_part(unused, run, model.run_parameters(run)[name].shape).fill_(False)
+        assert unused.any(), f"all runs fill {name}, so nothing is shown"
+        assert (stacked[unused] == 0).all()
 
 
 def test_runs_end_after_their_own_number_of_steps(trained):
@@ -125,7 +145,7 @@ def test_one_run_equals_the_textbook_loop(train, make_stack, make_trainees, four
     spec = four[run].change(
         keep_last_microbatch_only=as_released, cosine_steps_factor=4.0 if as_released else 1.0
     )
-    without_dropout = replace(make_stack([spec]).lora, dropout=0.0)
+    without_dropout = replace(spec.lora, dropout=0.0)
 
     ours, _ = train([spec], prepare=switch_off_head_dropout, lora=without_dropout)
     theirs = make_stack([spec], lora=without_dropout)
@@ -195,7 +215,7 @@ def by_hand_losses(model, window):
 def test_the_recorded_loss_is_that_of_the_words_of_its_window(train, make_stack, four):
     """Before the first step: a mean over micro-batches of means over words."""
     spec = four[3].change(max_steps=1)
-    lora = replace(make_stack([spec]).lora, dropout=0.0)
+    lora = replace(spec.lora, dropout=0.0)
     _, (trainee,) = train([spec], prepare=switch_off_head_dropout, lora=lora)
     expected = np.mean(
         by_hand_losses(make_stack([spec], lora=lora).eval(), next(windows_by_hand(trainee)))

@@ -47,6 +47,7 @@ class FullLabeler(nn.Module):
         self.backbone = loaded.model
         self.config = config
         self.tags = tag_names(labels)
+        self.run_tags = (self.tags,)
         self.encoder = WordEncoder(loaded.tokenizer)
         install(self.backbone, config)
         hidden = self.backbone.config.hidden_size

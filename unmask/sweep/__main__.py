@@ -212,7 +212,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from unmask.results.report import find_all, render_table
-    from unmask.sweep.execute import execute, load_corpus, open_ledger
+    from unmask.sweep.execute import execute_together, load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
     from unmask.sweep.workers import work_together
 
@@ -234,8 +234,9 @@ def run(arguments: argparse.Namespace) -> None:
                 print(line)
         else:
             work_together(settings, console)
-            execute(replace(settings, workers=1), corpus, console)
     if not arguments.dry_run:
+        alone = [replace(settings, workers=1) for settings in sweeps]
+        execute_together(list(zip(alone, corpora, strict=True)), console)
         ledger = open_ledger(sweeps[0])
         Console().print(render_table(find_all(ledger.results())))
         for path in write_outputs(ledger, sweeps[0].out):

@@ -8,6 +8,7 @@ checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -21,16 +22,23 @@ from unmask.sweep.held_out import score_test
 from unmask.sweep.job import Job
 from unmask.sweep.locks import Claim
 from unmask.sweep.outputs import remember_corpus
-from unmask.sweep.plan import SweepSettings, decoder_runs, encoder_runs
-from unmask.sweep.train import train_missing
+from unmask.sweep.plan import SweepSettings, decoder_runs, encoder_runs, shared_in_a_stack
+from unmask.sweep.train import train_together
 
 
 def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger:
-    """Run a sweep to its end, from wherever an earlier call left it.
+    """Run one sweep to its end; see `execute_together`."""
+    return execute_together([(settings, corpus)], console)
+
+
+def execute_together(sweeps: Sequence[tuple[SweepSettings, Corpus]], console: Console) -> Ledger:
+    """Run sweeps to their end, from wherever an earlier call left them.
+
+    Sweeps of one backbone share its forward passes, also where their tasks, learning rates or
+    adapters differ.
 
     Args:
-        settings: what to do.
-        corpus: what `load_corpus` gave.
+        sweeps: what to do, with what `load_corpus` gave; all write to one folder.
         console: for notes and progress.
 
     Raises:
@@ -38,39 +46,70 @@ def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger
         RuntimeError: when a layer does not see what its configuration says.
         OSError: when the disk is full; what was finished is in the ledger.
     """
-    names = (settings.model, *settings.baselines)
-    for name in names:
-        find_weights(name)  # a misspelt baseline is to be known before hours of training
-    ledger = open_ledger(settings)
-    remember_corpus(corpus, settings)
-    for name in names:
-        loaded = load_one(settings, name)
-        for note in loaded.notes:
-            console.print(f"note: {note}")
-        path, device = loaded.weights.path, loaded.model.device
-        console.print(f"backbone: {loaded.weights.name} from {path} on {device}")
-        runs = runs_on(loaded, settings, corpus)
-        job = Job(settings, corpus, loaded, runs, ledger, console)
-        _refuse_other_weights(job)
-        _train(job)
-        if settings.test != "none":
-            # The test split is scored once, also when this sweep runs twice at a time.
-            with Claim(settings.out / "locks" / "test.lock"):
-                score_test(job)
+    first, _ = sweeps[0]
+    for settings, _ in sweeps:
+        for name in (settings.model, *settings.baselines):
+            find_weights(name)  # a misspelt baseline is to be known before hours of training
+    ledger = open_ledger(first)
+    for settings, corpus in sweeps:
+        remember_corpus(corpus, settings)
+    for name, together in _by_backbone(sweeps):
+        _execute_on(name, together, ledger, console)
     for warning in ledger.warnings():
         console.print(f"warning: {warning}")
     return ledger
 
 
-def _train(job: Job) -> None:
-    if job.settings.search is None or job.loaded.is_encoder:
-        train_missing(job)
-        return
-    from unmask.sweep.search import search_configurations
+def _by_backbone(
+    sweeps: Sequence[tuple[SweepSettings, Corpus]],
+) -> list[tuple[str, list[tuple[SweepSettings, Corpus]]]]:
+    """Backbones, and the sweeps that can share stacks on each."""
+    groups: dict[tuple, tuple[str, list[tuple[SweepSettings, Corpus]]]] = {}
+    for settings, corpus in sweeps:
+        for name in (settings.model, *settings.baselines):
+            is_baseline = name in settings.baselines
+            # What is watched after each epoch is the same for all of a stack.
+            watches = settings.epoch_scores or settings.recipe.patience is not None
+            watched = corpus.fingerprint() if watches else None
+            key = (name, is_baseline, settings.device, watched, *shared_in_a_stack(settings.recipe))
+            groups.setdefault(key, (name, []))[1].append((settings, corpus))
+    return list(groups.values())
 
-    job.runs = known_runs(job)
-    _refuse_other_weights(job)
-    search_configurations(job, job.settings.search)
+
+def _execute_on(
+    name: str,
+    sweeps: Sequence[tuple[SweepSettings, Corpus]],
+    ledger: Ledger,
+    console: Console,
+) -> None:
+    loaded = load_one(sweeps[0][0], name)
+    for note in loaded.notes:
+        console.print(f"note: {note}")
+    path, device = loaded.weights.path, loaded.model.device
+    console.print(f"backbone: {loaded.weights.name} from {path} on {device}")
+    jobs = [
+        Job(settings, corpus, loaded, runs_on(loaded, settings, corpus), ledger, console)
+        for settings, corpus in sweeps
+    ]
+    _train(jobs)
+    for job in jobs:
+        if job.settings.test != "none":
+            # The test split is scored once, also when this sweep runs twice at a time.
+            with Claim(job.settings.out / "locks" / "test.lock"):
+                score_test(job)
+
+
+def _train(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if job.settings.search is not None and not job.loaded.is_encoder:
+            job.runs = known_runs(job)
+        _refuse_other_weights(job)
+    train_together([job for job in jobs if job.settings.search is None or job.loaded.is_encoder])
+    for job in jobs:
+        if job.settings.search is not None and not job.loaded.is_encoder:
+            from unmask.sweep.search import search_configurations
+
+            search_configurations(job, job.settings.search)
 
 
 def known_runs(job: Job) -> list[Run]:

@@ -13,34 +13,47 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from unmask.data.alignment import EncodedSentence
+from unmask.model import UnmaskedForTokenClassification
 from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.run import Run
 from unmask.sweep.job import Job
+from unmask.sweep.stack import Member, Share, train_shares
 from unmask.sweep.stack_loop import StackLoop
 from unmask.training.batches import Schedule
-from unmask.training.checkpoint import Progress
-from unmask.training.fit import fit
-from unmask.training.module import Trainee
 
 RUNGS = (0.25, 0.5)
 """Shares of a run's steps at which the weaker half leaves."""
 
 
-def survivors(job: Job, train: Sequence[EncodedSentence], stacks: StackLoop) -> list[Run]:
+def survivors(share: Share, stacks: StackLoop) -> list[Run]:
     """Train to each rung, and return the runs of the configurations that are left."""
+    job = share.job
     scores = RungScores(job.settings.out / "rungs.jsonl")
-    num_steps = Schedule.of(job.settings.recipe, len(train)).num_steps
+    num_steps = Schedule.of(job.settings.recipe, len(share.train)).num_steps
+    whole = replace(share, runs=job.runs)
     runs = job.runs
-    for share in RUNGS:
-        step = max(1, int(share * num_steps))
+    for rung in RUNGS:
+        step = max(1, int(rung * num_steps))
+
+        def score(
+            job: Job,
+            model: UnmaskedForTokenClassification,
+            ended: Mapping[int, Member],
+            step: int = step,
+        ) -> None:
+            found = job.score(model, "validation", places=list(ended))
+            for member, result in zip(ended.values(), found, strict=True):
+                diverged = member.trainee.progress.diverged
+                scores.append(member.run, step, 0.0 if diverged else result["f1"])
+
         stacks.work_off(
             lambda runs=runs, step=step: scores.missing(runs, step),
-            lambda stack, step=step: _train_to(job, stack, train, step, scores),
+            lambda stack, score=score, step=step: train_shares(stack, [whole], score, step),
         )
         kept = better_half(runs, scores.at(step))
         left = sorted({run.config for run in runs} - kept)
@@ -102,19 +115,3 @@ class RungScores:
             file.write(f"\n{json.dumps(record)}\n".encode())
             file.flush()
             os.fsync(file.fileno())
-
-
-def _train_to(
-    job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence], step: int, scores: RungScores
-) -> None:
-    with job.model(runs) as model:
-        trainees = [
-            Trainee(run.name, run.seed, run.recipe, train, Progress(run.id), stop_step=step)
-            for run in runs
-        ]
-        folders = [job.folder(run) for run in runs]
-        fit(model, trainees, folders, **job.fit_settings())
-        for run, trainee, result in zip(
-            runs, trainees, job.score(model, "validation"), strict=True
-        ):
-            scores.append(run, step, 0.0 if trainee.progress.diverged else result["f1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from unmask.analysis.scoring import score
 from unmask.backbones import LoadedBackbone
+from unmask.card import CardFacts
 from unmask.data.sentence import Corpus
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification, configuration
@@ -40,6 +42,11 @@ class Job:
     def __post_init__(self) -> None:
         self.environment = describe_environment(self.loaded)
 
+    @cached_property
+    def facts(self) -> CardFacts:
+        """What model cards say of the corpus."""
+        return CardFacts.of(self.corpus)
+
     def folder(self, run: Run) -> Path:
         """Where a run keeps its checkpoint and, once finished, its adapter."""
         return self.settings.out / "runs" / run.id
@@ -60,33 +67,53 @@ class Job:
     @contextmanager
     def model(self, runs: Sequence[Run]) -> Iterator[UnmaskedForTokenClassification]:
         """A fresh stack of `runs`; on leaving the backbone is as it was loaded."""
-        recipe = self.settings.recipe
-        model = UnmaskedForTokenClassification(
-            self.loaded,
-            self.corpus.labels,
-            [configuration(self.loaded, run.config) for run in runs],
-            LoraSettings.from_recipe(recipe),
-            [run.seed for run in runs],
-            recipe.head_dropout,
-            recipe.max_subtokens,
-        )
-        try:
+        with stacked([(self, run) for run in runs]) as model:
             yield model
-        finally:
-            model.release()
 
     def score(
-        self, model: UnmaskedForTokenClassification, split: str, keep_for: Sequence[Run] = ()
+        self,
+        model: UnmaskedForTokenClassification,
+        split: str,
+        keep_for: Sequence[Run] = (),
+        places: Sequence[int] | None = None,
     ) -> list[dict]:
-        """Scores of every run of `model` on one split, against the full gold.
+        """Scores of runs of `model` on one split, against the full gold.
 
-        With one run each in `keep_for`, what was predicted is kept in its folder, for reports and
-        `unmask compare`.
+        Args:
+            model: a stack.
+            split: of the job's corpus.
+            keep_for: with one run for each that is scored, what was predicted is kept in its
+                folder, for reports and `unmask compare`.
+            places: of the runs to score in the stack; default: all.
         """
+        chosen = range(model.num_runs) if places is None else places
         sentences = self.corpus.split(split)
         gold = [sentence.tags for sentence in sentences]
-        limit = self.settings.recipe.max_subtokens
-        predicted = predict_tags(model, [sentences] * model.num_runs, limit)
+        per_run = [sentences if place in chosen else () for place in range(model.num_runs)]
+        tagged = predict_tags(model, per_run, self.settings.recipe.max_subtokens)
+        predicted = [tagged[place] for place in chosen]
         for run, (tags, _) in zip(keep_for, predicted, strict=False):
             keep_predictions(self.folder(run), split, gold, tags)
         return [score(gold, tags, num_truncated_words=cut) for tags, cut in predicted]
+
+
+@contextmanager
+def stacked(members: Sequence[tuple[Job, Run]]) -> Iterator[UnmaskedForTokenClassification]:
+    """A fresh stack of runs of jobs on one backbone, which on leaving is as it was loaded.
+
+    The jobs' recipes must agree as far as a stack shares them, see `plan.shared_in_a_stack`.
+    """
+    loaded, recipe = members[0][0].loaded, members[0][0].settings.recipe
+    model = UnmaskedForTokenClassification(
+        loaded,
+        [job.corpus.labels for job, _ in members],
+        [configuration(loaded, run.config) for _, run in members],
+        [LoraSettings.from_recipe(run.recipe) for _, run in members],
+        [run.seed for _, run in members],
+        recipe.head_dropout,
+        recipe.max_subtokens,
+    )
+    try:
+        yield model
+    finally:
+        model.release()

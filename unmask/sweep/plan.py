@@ -167,6 +167,19 @@ def encoder_runs(settings: SweepSettings, backbone: str, data_fingerprint: str) 
     ]
 
 
+def shared_in_a_stack(recipe: Recipe) -> tuple[Any, ...]:
+    """What runs must have in common to share a forward pass; all else may differ."""
+    return (
+        recipe.compute_dtype,
+        recipe.quantization,
+        recipe.gradient_checkpointing,
+        recipe.lora_targets,
+        recipe.lora_dropout,
+        recipe.head_dropout,
+        recipe.max_subtokens,
+    )
+
+
 def stacks(runs: Sequence[Run], width: int) -> Iterable[list[Run]]:
     """Cut runs of one backbone into stacks of at most `width` that share a forward pass.
 

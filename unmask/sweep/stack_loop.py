@@ -22,6 +22,32 @@ SECONDS_BETWEEN_LOOKS = 0.5
 """While other processes have all that is left."""
 
 
+class Stack(list[Run]):
+    """Runs that this process has claimed; when one has ended it may claim another."""
+
+    def __init__(self, job: Job, pending: Callable[[], Sequence[Run]], claims: ExitStack) -> None:
+        super().__init__()
+        self._job = job
+        self._pending = pending
+        self._claims = claims
+        self._had: set[str] = set()
+
+    def claim(self, count: int, fits: Callable[[Run], bool] = lambda run: True) -> list[Run]:
+        """Up to `count` pending runs that fit and nobody has, claimed until the stack is done."""
+        taken: list[Run] = []
+        for run in self._pending():
+            if len(taken) == count:
+                break
+            claim = Claim(self._job.settings.out / "locks" / f"{run.id}.lock")
+            if run.id not in self._had and fits(run) and claim.take():
+                self._claims.callback(claim.release)
+                self._had.add(run.id)
+                taken.append(run)
+        # Asked again: another may have finished one between our look and our claim.
+        left = {run.id for run in self._pending()} if taken else set()
+        return [run for run in taken if run.id in left]
+
+
 class StackLoop:
     """Remembers how many runs fit; one halving instead of a crash when the estimate was wrong."""
 
@@ -29,9 +55,7 @@ class StackLoop:
         self.job = job
         self.width = width
 
-    def work_off(
-        self, pending: Callable[[], Sequence[Run]], work: Callable[[Sequence[Run]], None]
-    ) -> None:
+    def work_off(self, pending: Callable[[], Sequence[Run]], work: Callable[[Stack], None]) -> None:
         """Call `work` on stacks of what is pending until nothing is.
 
         Args:
@@ -51,21 +75,15 @@ class StackLoop:
                     _free_cached_memory()
 
     @contextmanager
-    def _claimed(self, pending: Callable[[], Sequence[Run]]) -> Iterator[list[Run]]:
+    def _claimed(self, pending: Callable[[], Sequence[Run]]) -> Iterator[Stack]:
         """A stack of pending runs that no other process has; empty when others have them all."""
         with ExitStack() as claims:
-            taken: list[Run] = []
-            for run in pending():
-                claim = Claim(self.job.settings.out / "locks" / f"{run.id}.lock")
-                if len(taken) < self.width and claim.take():
-                    claims.callback(claim.release)
-                    taken.append(run)
-            # Asked again: another may have finished one between our look and our claim.
-            left = {run.id for run in pending()}
-            yield [run for run in taken if run.id in left]
+            stack = Stack(self.job, pending, claims)
+            stack.extend(stack.claim(self.width))
+            yield stack
 
 
-def _fits_in_memory(stack: Sequence[Run], work: Callable[[Sequence[Run]], None]) -> bool:
+def _fits_in_memory(stack: Stack, work: Callable[[Stack], None]) -> bool:
     """Do a stack; False when memory ran out and a smaller one is worth a try.
 
     A function of its own because the tensors of the stack live as long as the exception.

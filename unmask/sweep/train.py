@@ -1,51 +1,72 @@
 """Train the runs that the ledger lacks, stack by stack, and write each to the ledger.
 
-What is missing is asked of the ledger before every stack, so nothing is trained twice, also when
-memory ran out between two of a stack's records.
+Jobs on one backbone are trained together: stacks take their runs from all of them, so runs of
+several tasks and recipes may share a forward pass. What is missing is asked of the ledger before
+every stack, so nothing is trained twice, also when memory ran out between two of a stack's
+records.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from unmask.backbones import LoadedBackbone
-from unmask.card import CardFacts
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Corpus
 from unmask.data.tags import tag_names
+from unmask.model import UnmaskedForTokenClassification
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
-from unmask.sweep.estimate import bytes_in_words, estimate, free_memory
+from unmask.sweep.estimate import Cost, bytes_in_words, estimate, free_memory
 from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
-from unmask.sweep.stack_loop import StackLoop
+from unmask.sweep.memory import MemoryMeter
+from unmask.sweep.stack import Member, Share, train_shares
+from unmask.sweep.stack_loop import Stack, StackLoop
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress, delete_checkpoint
 from unmask.training.environment import peak_memory_bytes
-from unmask.training.fit import fit
-from unmask.training.module import Trainee
 
 
 def train_missing(job: Job) -> None:
-    """Train what the ledger lacks of the job's runs.
+    """Train what the ledger lacks of one job's runs; see `train_together`."""
+    train_together([job])
+
+
+def train_together(jobs: Sequence[Job]) -> None:
+    """Train what the ledger lacks of the runs of jobs on one backbone.
 
     Raises:
         RuntimeError: when a layer does not see what its configuration says; nothing is trained.
         OSError: when the disk is full; what was finished is in the ledger.
     """
-    _delete_leftovers(job)
-    missing = job.ledger.missing(job.runs)
-    done = len(job.runs) - len(missing)
-    job.console.print(f"{len(job.runs)} runs, {done} of them already in {job.ledger.path}")
-    if not missing:
+    # Two sweeps may want the same baseline.
+    wanted: set[str] = set()
+    shares = [share for job in jobs if (share := _share(job, wanted)).runs]
+    if not shares:
         return
-    train = encode_training_split(job.loaded, job.corpus, job.settings.recipe.max_subtokens)
-    stacks = StackLoop(job, first_width(job, train, len(missing)))
-    runs = job.runs
-    if job.settings.halving and not job.loaded.is_encoder:
-        runs = survivors(job, train, stacks)
-    stacks.work_off(lambda: job.ledger.missing(runs), lambda stack: train_stack(job, stack, train))
+    first = shares[0].job
+    costs = [estimate(one.job.loaded, one.job.settings.recipe, one.train) for one in shares]
+    meter = MemoryMeter(first.loaded.model.device)
+    stacks = StackLoop(first, _first_width(first, costs, sum(len(one.runs) for one in shares)))
+    shares = [_halved(share, stacks) for share in shares]
+
+    def pending() -> list[Run]:
+        return first.ledger.missing(run for share in shares for run in share.runs)
+
+    def train(stack: Stack) -> None:
+        meter.reset()
+        train_shares(stack, shares, record)
+        if (peak := meter.peak()) is not None:
+            estimated = len(stack) * max(cost.bytes_per_run for cost in costs)
+            first.console.print(
+                f"memory of {len(stack)} runs at a time: {bytes_in_words(peak)} at the peak, "
+                f"{bytes_in_words(estimated)} were estimated"
+            )
+
+    stacks.work_off(pending, train)
 
 
 def encode_training_split(
@@ -56,41 +77,70 @@ def encode_training_split(
     return encode_split(corpus.train, encoder, tag_names(corpus.labels), max_subtokens)
 
 
-def _delete_leftovers(job: Job) -> None:
-    """Checkpoints of runs that were killed after their record was written."""
-    for result in job.results():
-        delete_checkpoint(job.folder(result.run))
-
-
 def first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) -> int:
     """How many of the missing runs share a forward pass: what was asked for, or what fits."""
-    cost = estimate(job.loaded, job.settings.recipe, train)
-    free = free_memory(job.loaded.model.device) // job.settings.workers
-    share = -(-num_missing // job.settings.workers)
-    width = min(job.settings.fuse or cost.width(free, share), share)
-    job.console.print(
-        f"runs per forward pass: {width}, estimated {bytes_in_words(cost.bytes_per_run)} each; "
-        f"{bytes_in_words(free)} are free"
-    )
-    return width
+    return _first_width(job, [estimate(job.loaded, job.settings.recipe, train)], num_missing)
 
 
 def train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence]) -> None:
-    """Train `runs` to the end in one stack, score them on validation, write them down."""
-    with job.model(runs) as model:
-        trainees = [Trainee(r.name, r.seed, r.recipe, train, Progress(r.id)) for r in runs]
-        folders = [job.folder(run) for run in runs]
-        fit(model, trainees, folders, **job.fit_settings())
-        started = time.monotonic()
-        scores = job.score(model, "validation", keep_for=runs)
-        seconds = (time.monotonic() - started) / len(runs)
-        for index, (run, trainee) in enumerate(zip(runs, trainees, strict=True)):
-            result = _result(job, run, trainee.progress, scores[index], seconds)
-            model.save_pretrained(folders[index], index, CardFacts.of(job.corpus, result))
-            RunRecord(result, job.loaded.load_from, job.settings.data()).write(folders[index])
-            job.ledger.append_run(result)
-            delete_checkpoint(folders[index])
-            job.console.print(_in_one_line(result))
+    """Train runs of one job to the end in one stack, score and record them."""
+    train_shares(runs, [Share(job, runs, train)], record)
+
+
+def record(job: Job, model: UnmaskedForTokenClassification, ended: Mapping[int, Member]) -> None:
+    """Score runs that have ended on validation, save them, write them down.
+
+    Args:
+        job: whose runs they are.
+        model: the stack.
+        ended: the runs by their places in the stack.
+    """
+    started = time.monotonic()
+    runs = [member.run for member in ended.values()]
+    scores = job.score(model, "validation", keep_for=runs, places=list(ended))
+    seconds = (time.monotonic() - started) / len(ended)
+    proofs = model.verify_masks(ended)
+    for (place, member), own, proof in zip(ended.items(), scores, proofs, strict=True):
+        result = _result(job, member.run, member.trainee.progress, own, seconds)
+        folder = job.folder(member.run)
+        model.save_pretrained(folder, place, replace(job.facts, result=result, proof=proof))
+        RunRecord(result, job.loaded.load_from, job.settings.data()).write(folder)
+        job.ledger.append_run(result)
+        delete_checkpoint(folder)
+        job.console.print(_in_one_line(result))
+
+
+def _share(job: Job, wanted: set[str]) -> Share:
+    """What the job lacks and nobody wants yet, which joins what is wanted."""
+    for result in job.results():
+        # Checkpoints of runs that were killed after their record was written.
+        delete_checkpoint(job.folder(result.run))
+    missing = job.ledger.missing(job.runs)
+    done = len(job.runs) - len(missing)
+    job.console.print(f"{len(job.runs)} runs, {done} of them already in {job.ledger.path}")
+    missing = [run for run in missing if run.id not in wanted]
+    wanted |= {run.id for run in missing}
+    limit = job.settings.recipe.max_subtokens
+    train = encode_training_split(job.loaded, job.corpus, limit) if missing else []
+    return Share(job, missing, train)
+
+
+def _halved(share: Share, stacks: StackLoop) -> Share:
+    if not share.job.settings.halving or share.job.loaded.is_encoder:
+        return share
+    return replace(share, runs=survivors(share, stacks))
+
+
+def _first_width(job: Job, costs: Sequence[Cost], num_missing: int) -> int:
+    largest = max(costs, key=lambda cost: cost.bytes_per_run)
+    free = free_memory(job.loaded.model.device) // job.settings.workers
+    share = -(-num_missing // job.settings.workers)
+    width = min(job.settings.fuse or largest.width(free, share), share)
+    job.console.print(
+        f"runs per forward pass: {width}, estimated {bytes_in_words(largest.bytes_per_run)} each; "
+        f"{bytes_in_words(free)} are free"
+    )
+    return width
 
 
 def _result(job: Job, run: Run, progress: Progress, validation: dict, seconds: float) -> RunResult:

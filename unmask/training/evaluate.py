@@ -18,15 +18,11 @@ class Tagger(Protocol):
     """A stack of labelers, with adapters or without."""
 
     encoder: WordEncoder
-    tags: tuple[str, ...]
-
-    @property
-    def num_runs(self) -> int:
-        """How many labelers."""
-        ...
+    run_tags: tuple[tuple[str, ...], ...]
+    """What each labeler's ids stand for."""
 
     def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
-        """For every run and sentence, [words kept, tags]."""
+        """For every run and sentence, [words kept, its tags]."""
         ...
 
 
@@ -51,14 +47,20 @@ def predict_tags(
         For every run the tags per sentence, in order, and the number of words that were cut.
     """
     results = []
+    encoded_once: dict[int, list[EncodedSentence]] = {}
     for run, sentences in enumerate(runs):
-        encoded = [model.encoder.encode_words(s.words, max_subtokens) for s in sentences]
+        # The runs of a stack mostly read the very same sentences.
+        if id(sentences) not in encoded_once:
+            encoded_once[id(sentences)] = [
+                model.encoder.encode_words(s.words, max_subtokens) for s in sentences
+            ]
+        encoded = encoded_once[id(sentences)]
         tags: list[list[str]] = [["O"] * len(sentence.words) for sentence in sentences]
         for group in by_length(encoded, tokens_per_forward):
             stack: list[list] = [[] for _ in runs]
             stack[run] = [encoded[index] for index in group]
             for index, scores in zip(group, model.probabilities(stack)[run], strict=True):
                 best = scores.argmax(dim=-1).tolist()
-                tags[index][: len(best)] = [model.tags[tag] for tag in best]
+                tags[index][: len(best)] = [model.run_tags[run][tag] for tag in best]
         results.append((tags, sum(sentence.num_truncated_words for sentence in encoded)))
     return results

@@ -6,7 +6,8 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ CHECKPOINT_SECONDS = 60.0
 """At most this much work of a stack is lost when the process is killed."""
 
 
+@dataclass(frozen=True)
+class Successor:
+    """What takes the place of a run that ended; the model has begun it there."""
+
+    trainee: Trainee
+    folder: Path
+
+
 def fit(
     model: UnmaskedForTokenClassification,
     trainees: Sequence[Trainee],
@@ -30,6 +39,7 @@ def fit(
     show_progress: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     watch: Watch | None = None,
+    on_end: Callable[[Sequence[int]], Mapping[int, Successor]] | None = None,
 ) -> None:
     """Train every run of `model`; results are in the model and in each trainee's progress.
 
@@ -40,6 +50,8 @@ def fit(
         show_progress: a bar on a terminal, a line now and then elsewhere.
         checkpoint_seconds: time between checkpoints.
         watch: what to score every run on after each epoch; needed for recipes with patience.
+        on_end: called with the places of runs as soon as they have ended, while the others wait;
+            gives what takes their places, if anything does.
 
     Raises:
         ValueError: for a recipe with patience and nothing to watch.
@@ -47,17 +59,49 @@ def fit(
     """
     if watch is None and any(trainee.recipe.patience is not None for trainee in trainees):
         raise ValueError("a recipe with patience needs validation sentences: give watch=Watch(...)")
-    for run in range(model.num_runs):
-        model.verify_mask(run).check()
+    _prove(model, range(model.num_runs))
     module = FusedRuns(model, trainees)
+    # Changed in place when a run takes the place of another.
+    kept = None if folders is None else list(folders)
     callbacks: list[Callback] = [ProgressBar()] if show_progress else []
-    validation = None if watch is None else Validation(watch, folders)
+    validation = None if watch is None else Validation(watch, kept)
     if validation is not None:
         callbacks.append(validation)  # before checkpoints, which store what it finds
-    if folders is not None:
-        _resume(module, folders)
-        callbacks.append(_Checkpoints(folders, checkpoint_seconds))
-    if trainees[0].recipe.gradient_checkpointing:
+    if kept is not None:
+        for run, folder in enumerate(kept):
+            _resume(module, run, folder)
+        callbacks.append(_Checkpoints(kept, checkpoint_seconds))
+    if on_end is not None:
+        callbacks.append(_StopAtAnEnd())  # after validation, which may end a run
+    under_way = set(range(len(module.trainees)))
+    while under_way:
+        ended = [run for run in sorted(under_way) if not module.trainees[run].active]
+        under_way -= set(ended)
+        if validation is not None:
+            validation.restore_best(module, ended)
+        if ended and on_end is not None:
+            for run, successor in on_end(ended).items():
+                _prove(model, [run])
+                module.begin(run, successor.trainee)
+                if kept is not None:
+                    kept[run] = successor.folder
+                    _resume(module, run, successor.folder)
+                under_way.add(run)
+        elif under_way:
+            _train(model, module, callbacks)
+
+
+def _prove(model: UnmaskedForTokenClassification, runs: Iterable[int]) -> None:
+    for proof in model.verify_masks(runs):
+        proof.check()
+
+
+def _train(
+    model: UnmaskedForTokenClassification, module: FusedRuns, callbacks: list[Callback]
+) -> None:
+    """Until all runs are through or, when there is somebody to tell, the first is."""
+    recomputes = module.trainees[0].recipe.gradient_checkpointing
+    if recomputes:
         # Non-reentrant: it checks what it recomputes. The route is held through backward anyway.
         _checkpointing(model.backbone, "enable")({"use_reentrant": False})
     model.train()
@@ -66,10 +110,8 @@ def fit(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         _run(_trainer(model, callbacks), module)
-    if validation is not None:
-        validation.restore_best(module)
     model.eval()
-    if trainees[0].recipe.gradient_checkpointing:
+    if recomputes:
         _checkpointing(model.backbone, "disable")()
 
 
@@ -108,37 +150,56 @@ def _trainer(model: UnmaskedForTokenClassification, callbacks: list[Callback]) -
     )
 
 
-def _resume(module: FusedRuns, folders: Sequence[Path]) -> None:
-    for trainee, optimizer, folder in zip(
-        module.trainees, module.run_optimizers, folders, strict=True
-    ):
-        found = read_checkpoint(folder, trainee.progress.run_id)
-        if found is not None:
-            trainee.progress, tensors = found
-            optimizer.load(tensors)
+def _resume(module: FusedRuns, run: int, folder: Path) -> None:
+    trainee = module.trainees[run]
+    found = read_checkpoint(folder, trainee.progress.run_id)
+    if found is not None:
+        trainee.progress, tensors = found
+        module.run_optimizers[run].load(tensors)
+
+
+class _StopAtAnEnd(Callback):
+    """Stops the loop when a run ends that was under way when it began."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.under_way = _num_active(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        trainer.should_stop = _num_active(pl_module) < self.under_way
+
+
+def _num_active(module: Any) -> int:
+    return sum(trainee.active for trainee in module.trainees)
 
 
 class _Checkpoints(Callback):
-    """Writes each run at the first end of a window after its time, and all of them at the end."""
+    """Writes each run at the first end of a window after its time, and when it ends.
+
+    `folders` changes when a run takes the place of another.
+    """
 
     def __init__(self, folders: Sequence[Path], seconds: float) -> None:
         self.folders = folders
         self.seconds = seconds
         self.written = [time.monotonic()] * len(folders)
+        self.ended: set[str] = set()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        self._write(pl_module, self.seconds)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(pl_module, 0.0)
-
-    def _write(self, module: Any, seconds: float) -> None:
+        module: Any = pl_module
         for run, (trainee, optimizer, folder) in enumerate(
             zip(module.trainees, module.run_optimizers, self.folders, strict=True)
         ):
-            is_due = time.monotonic() - self.written[run] >= seconds
-            if is_due and not trainee.window_losses:
-                write_checkpoint(folder, trainee.progress, optimizer.tensors())
-                self.written[run] = time.monotonic()
+            run_id = trainee.progress.run_id
+            if run_id in self.ended or trainee.window_losses:
+                continue
+            if trainee.active and time.monotonic() - self.written[run] < self.seconds:
+                continue
+            tensors = optimizer.tensors(with_state=not trainee.is_through)
+            write_checkpoint(folder, trainee.progress, tensors)
+            self.written[run] = time.monotonic()
+            if not trainee.active:
+                self.ended.add(run_id)

@@ -54,6 +54,11 @@ class Trainee:
         """Did it diverge, or end early?"""
         return self.progress.diverged or self.progress.stopped
 
+    @property
+    def is_through(self) -> bool:
+        """Has it taken its last step, or left before?"""
+        return self.has_left or self.progress.steps >= self.schedule.num_steps
+
     def batch(self, microbatch: int) -> list[EncodedSentence]:
         """The sentences of a micro-batch; none when the run is through or has left."""
         if microbatch >= self.end or self.has_left:
@@ -71,11 +76,33 @@ class FusedRuns(LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.trainees = list(trainees)
-        stacked = model.stacked_parameters()
         self.run_optimizers = [
-            RunOptimizer(stacked, run, trainee.recipe, trainee.schedule.num_steps)
-            for run, trainee in enumerate(self.trainees)
+            self._optimizer(run, trainee) for run, trainee in enumerate(self.trainees)
         ]
+
+    def begin(self, run: int, trainee: Trainee) -> None:
+        """Go on with another trainee in the place of one that ended; the model has begun it."""
+        self.trainees[run] = trainee
+        self.run_optimizers[run] = self._optimizer(run, trainee)
+
+    def _optimizer(self, run: int, trainee: Trainee) -> RunOptimizer:
+        return RunOptimizer(
+            self.model.stacked_parameters(),
+            run,
+            trainee.recipe,
+            trainee.schedule.num_steps,
+            {name: own.shape for name, own in self.model.run_parameters(run).items()},
+        )
+
+    def cpu(self) -> FusedRuns:
+        """Nothing. Lightning moves a module to the CPU when its loop ends.
+
+        The optimizers' views would be parted from the stack, and what follows would run there.
+        """
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Nothing: windows that are under way when the loop ends go on in the next."""
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """None: the runs' optimizers are stepped by hand, outside Lightning's accounting."""

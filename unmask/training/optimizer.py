@@ -8,13 +8,14 @@ small tensors in full precision, and on a view of one run both fall as if the ru
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unmask.recipe import Recipe
+from unmask.stacking import own_part
 
 
 class RunOptimizer:
@@ -25,16 +26,29 @@ class RunOptimizer:
         run: which run.
         recipe: constants and the kind of optimizer.
         num_steps: optimizer steps of the whole run, for the schedule.
+        shapes: of the run's own tensors, where the stack is wider than this run.
     """
 
     def __init__(
-        self, stacked: Mapping[str, nn.Parameter], run: int, recipe: Recipe, num_steps: int
+        self,
+        stacked: Mapping[str, nn.Parameter],
+        run: int,
+        recipe: Recipe,
+        num_steps: int,
+        shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.stacked = dict(stacked)
         self.run = run
         self.recipe = recipe
         self.num_steps = num_steps
-        self.views = {name: nn.Parameter(p.detach()[run]) for name, p in stacked.items()}
+        self.shapes = shapes or {name: p.shape[1:] for name, p in stacked.items()}
+        # What is cut out of wider rows has gaps, over which an optimizer would step too: it gets
+        # a copy without them.
+        self.views = {
+            name: nn.Parameter(self._own(p.detach(), name).contiguous())
+            for name, p in stacked.items()
+        }
+        self.copied = [n for n, p in stacked.items() if not self._own(p, n).is_contiguous()]
         self.optimizer = build_optimizer(list(self.views.values()), recipe)
 
     def step(self, index: int) -> float:
@@ -46,15 +60,25 @@ class RunOptimizer:
         for name, view in self.views.items():
             grad = self.stacked[name].grad
             assert grad is not None, f"{name} got no gradient"
-            view.grad = grad[self.run]
+            view.grad = self._own(grad, name).contiguous()
         norm = nn.utils.clip_grad_norm_(self.views.values(), self.recipe.max_grad_norm)
         if torch.isfinite(norm):
             rate = learning_rate(self.recipe, index, self.num_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
+            self._write_back()
         self.clear()
         return float(norm)
+
+    def _own(self, stacked: Tensor, name: str) -> Tensor:
+        return own_part(stacked, self.run, self.shapes[name])
+
+    @torch.no_grad()
+    def _write_back(self) -> None:
+        """Put into the stack what the optimizer moved in a copy."""
+        for name in self.copied:
+            self._own(self.stacked[name], name).copy_(self.views[name])
 
     def clear(self) -> None:
         """Zero this run's gradients."""
@@ -62,10 +86,13 @@ class RunOptimizer:
             if parameter.grad is not None:
                 parameter.grad[self.run].zero_()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and optimizer state by name, for a checkpoint."""
+    def tensors(self, with_state: bool = True) -> dict[str, Tensor]:
+        """Weights and optimizer state by name, for a checkpoint.
+
+        A run that is through needs no state, which is twice as large as its weights.
+        """
         saved = {f"weight/{name}": view.detach() for name, view in self.views.items()}
-        for name, view in self.views.items():
+        for name, view in self.views.items() if with_state else ():
             # Not `state_dict()`, in which bitsandbytes hides its tensors from FSDP.
             for key, value in self.optimizer.state[view].items():
                 tensor = value if isinstance(value, Tensor) else torch.tensor(value)
@@ -98,6 +125,7 @@ class RunOptimizer:
                 field: value.to(view.device, copy=True) if isinstance(value, Tensor) else value
                 for field, value in states[name].items()
             }
+        self._write_back()
 
 
 def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:

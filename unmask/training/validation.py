@@ -54,12 +54,14 @@ class Validation(Callback):
             if _epoch_is_due(trainee):
                 self._look_at(pl_module.model, run, trainee)
 
-    def restore_best(self, module: FusedRuns) -> None:
-        """Put the best weights of every run that has patience, and is through, into the model."""
-        for run, trainee in enumerate(module.trainees):
-            if trainee.recipe.patience is None or trainee.active or trainee.progress.diverged:
+    def restore_best(self, module: FusedRuns, ended: Sequence[int]) -> None:
+        """Put the best weights of runs that have ended, and have patience, into the model."""
+        for run in ended:
+            trainee = module.trainees[run]
+            if trainee.recipe.patience is None or trainee.progress.diverged:
                 continue
-            kept = self.best.get(run) or self._read_best(run)
+            # Taken out: another run may take this place.
+            kept = self.best.pop(run, None) or self._read_best(run)
             with torch.no_grad():
                 for name, tensor in module.model.run_parameters(run).items():
                     tensor.copy_(kept[name])
