@@ -327,7 +327,9 @@ def _widths(text: str) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="sweep.py", description=__doc__.splitlines()[0])
+    parser = OneLineParser(
+        prog="sweep.py", description="What a run costs when many share one forward pass."
+    )
     add = parser.add_argument
     add("--weights", metavar="NAME", default="tiny", help="a decoder (default: %(default)s)")
     add("--preset", default="tiny", choices=tuple(PRESETS), help="recipe (default: %(default)s)")

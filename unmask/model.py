@@ -37,7 +37,7 @@ from unmask.packing import PackedBatch, pack, pack_padded
 from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
 from unmask.sharing import fetch
-from unmask.stacking import labels_of_each, replaced
+from unmask.stacking import labels_of_each, replaced, without_absent
 from unmask.verify import MaskProof, verify_runs
 
 HEAD_INDEX = 1_000_000
@@ -324,16 +324,7 @@ class UnmaskedForTokenClassification(Labeler):
             self.score_bias, offsets.diff().long().to(self.device), dim=0
         )
         logits = grouped_linear(hidden, self.score_weight, offsets) + bias
-        return self._without_absent_tags(logits, offsets), offsets
-
-    def _without_absent_tags(self, logits: Tensor, offsets: Tensor) -> Tensor:
-        counts = [len(tags) for tags in self.run_tags]
-        if len(set(counts)) == 1:
-            return logits
-        places = torch.arange(max(counts), device=self.device)
-        absent = places >= torch.tensor(counts, device=self.device)[:, None]  # [runs, tags]
-        each = torch.repeat_interleave(absent, offsets.diff().long().to(self.device), dim=0)
-        return logits.masked_fill(each, -torch.inf)
+        return without_absent(logits, list(map(len, self.run_tags)), offsets), offsets
 
     def losses(self, batch: PackedBatch) -> Tensor:
         """[runs], each the mean cross-entropy over that run's own labelled words.

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
@@ -37,6 +38,22 @@ def replaced(each: Sequence[T], run: int, value: T) -> tuple[T, ...]:
     ('a', 'x', 'c')
     """
     return (*each[:run], value, *each[run + 1 :])
+
+
+def without_absent(logits: Tensor, counts: Sequence[int], offsets: Tensor) -> Tensor:
+    """Minus infinity for the tags that a run does not have.
+
+    Args:
+        logits: [labelled, tags], as many tags as the widest run has, or more.
+        counts: tags of each run.
+        offsets: int32 [runs + 1], where each run's labelled tokens begin.
+    """
+    width, device = logits.shape[1], logits.device
+    if min(counts) == width:
+        return logits
+    absent = torch.arange(width, device=device) >= torch.tensor(counts, device=device)[:, None]
+    each = torch.repeat_interleave(absent, offsets.diff().long().to(device), dim=0)
+    return logits.masked_fill(each, -torch.inf)
 
 
 def labels_of_each(

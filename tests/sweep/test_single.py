@@ -31,7 +31,7 @@ def test_train_leaves_a_labeler_with_validation_and_test_scores(flags, capsys, m
     assert result.scores["validation"]["f1"] == max(curve)
     assert said.err.count("epoch 1: validation F1") == 1
     assert "## Scores on test" in ModelCard.load(f"{folder}/README.md").text
-    monkeypatch.setattr("unmask.sweep.train.fit", None)  # nothing is left to train
+    monkeypatch.setattr("unmask.sweep.stack.fit", None)  # nothing is left to train
     main([*flags, "--unmask", "0110", "--patience", "1"])
     assert capsys.readouterr().out.splitlines() == [folder]
 
