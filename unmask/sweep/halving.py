@@ -39,21 +39,9 @@ def survivors(share: Share, stacks: StackLoop) -> list[Run]:
     runs = job.runs
     for rung in RUNGS:
         step = max(1, int(rung * num_steps))
-
-        def score(
-            job: Job,
-            model: UnmaskedForTokenClassification,
-            ended: Mapping[int, Member],
-            step: int = step,
-        ) -> None:
-            found = job.score(model, "validation", places=list(ended))
-            for member, result in zip(ended.values(), found, strict=True):
-                diverged = member.trainee.progress.diverged
-                scores.append(member.run, step, 0.0 if diverged else result["f1"])
-
         stacks.work_off(
             lambda runs=runs, step=step: scores.missing(runs, step),
-            lambda stack, score=score, step=step: train_shares(stack, [whole], score, step),
+            lambda stack, step=step: train_to(stack, whole, step, scores),
         )
         kept = better_half(runs, scores.at(step))
         left = sorted({run.config for run in runs} - kept)
@@ -115,3 +103,19 @@ class RungScores:
             file.write(f"\n{json.dumps(record)}\n".encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def train_to(stack: Sequence[Run], share: Share, step: int, scores: RungScores) -> None:
+    """Train a stack of runs of `share` to a step, and write their validation F1 there."""
+
+    def score(
+        job: Job, model: UnmaskedForTokenClassification, ended: Mapping[int, Member]
+    ) -> list[float]:
+        found = job.score(model, "validation", places=list(ended))
+        diverged = [member.trainee.progress.diverged for member in ended.values()]
+        f1 = [0.0 if bad else own["f1"] for bad, own in zip(diverged, found, strict=True)]
+        for member, own in zip(ended.values(), f1, strict=True):
+            scores.append(member.run, step, own)
+        return f1
+
+    train_shares(stack, [share], score, step)

@@ -39,6 +39,10 @@ class SearchSettings:
     """Configurations that are asked for together, and trained in one stack where they fit."""
     seed: int = 0
     """Of the proposals; a call that goes on draws others than the first did."""
+    over: tuple[str, ...] = ()
+    """Fields of the recipe to search too, as `unmask.sweep.space.parse_dimension` reads them."""
+    prune: bool = False
+    """End trials early that do badly at the rungs of `unmask.sweep.halving`."""
 
     def __post_init__(self) -> None:
         for flag, value in (
@@ -48,6 +52,9 @@ class SearchSettings:
         ):
             if value < 1:
                 raise ValueError(f"{flag} must be at least 1, got {value}")
+        fields = [text.partition("=")[0] for text in self.over]
+        if len(set(fields)) < len(fields):
+            raise ValueError(f"--search-over names a field twice: {' '.join(self.over)}")
 
 
 CHECKPOINT_SECONDS = 60.0
@@ -88,12 +95,16 @@ class SweepSettings:
     search: SearchSettings | None = None
     """Search the configurations instead of training those of `configs`."""
     workers: int = 1
-    """Processes on this machine that share the runs, see `unmask.sweep.workers`."""
+    """How many share the runs, see `unmask.sweep.workers`."""
+    workers_per_device: int = 1
+    """How many of them share the memory of a GPU or, on CPUs, of a machine."""
     epoch_scores: bool = False
     """Score validation after every epoch, and say so; a recipe with patience does it anyway."""
     device: str | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between checkpoints; 0 writes one after every step."""
+    track: tuple[str, ...] = ()
+    """Where learning curves go besides CSV files, see `unmask.training.trackers`."""
 
     def __post_init__(self) -> None:
         for name in ("configs", "seeds", "baselines"):

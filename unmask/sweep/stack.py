@@ -19,6 +19,7 @@ from unmask.sweep.stack_loop import Stack
 from unmask.training.checkpoint import Progress
 from unmask.training.fit import Successor, fit
 from unmask.training.module import Trainee
+from unmask.training.trackers import Curves, TrackedRun
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ class Member:
         model.begin(place, self.job.corpus.labels, config, lora, run.seed)
 
 
-Record = Callable[[Job, UnmaskedForTokenClassification, Mapping[int, Member]], None]
-"""Does what is to be done with runs of one job that have ended, given by their places."""
+Record = Callable[[Job, UnmaskedForTokenClassification, Mapping[int, Member]], Sequence[float]]
+"""Does what is to be done with runs of one job that have ended, given by their places.
+
+Gives their validation F1.
+"""
 
 
 def train_shares(
@@ -85,19 +89,30 @@ def train_shares(
     def on_end(places: Sequence[int]) -> dict[int, Successor]:
         ended = {place: members[place] for place in places}
         for job in {id(member.job): member.job for member in ended.values()}.values():
-            record(job, model, {p: member for p, member in ended.items() if member.job is job})
+            of_job = {p: member for p, member in ended.items() if member.job is job}
+            for member, f1 in zip(of_job.values(), record(job, model, of_job), strict=True):
+                curves.scored(member.trainee, f1)
         successors = _claimed(stack, len(places), of_run, model, stop_step)
         for place, member in zip(places, successors, strict=False):
             members[place] = member
             member.begin(model, place)
         return {place: members[place].successor for place in places[: len(successors)]}
 
-    with stacked([(member.job, member.run) for member in members]) as model:
+    def tracked(run_id: str) -> TrackedRun:
+        job = of_run[run_id].job
+        run = next(run for run in of_run[run_id].runs if run.id == run_id)
+        return TrackedRun(run_id, run.name, run.to_dict(), job.folder(run), job.settings.out)
+
+    with (
+        Curves(tracked, members[0].job.settings.track) as curves,
+        stacked([(member.job, member.run) for member in members]) as model,
+    ):
         fit(
             model,
             [member.trainee for member in members],
             [member.successor.folder for member in members],
             on_end=on_end,
+            more=[curves],
             **members[0].job.fit_settings(),
         )
 

@@ -82,18 +82,18 @@ def first_width(job: Job, train: Sequence[EncodedSentence], num_missing: int) ->
     return _first_width(job, [estimate(job.loaded, job.settings.recipe, train)], num_missing)
 
 
-def train_stack(job: Job, runs: Sequence[Run], train: Sequence[EncodedSentence]) -> None:
-    """Train runs of one job to the end in one stack, score and record them."""
-    train_shares(runs, [Share(job, runs, train)], record)
-
-
-def record(job: Job, model: UnmaskedForTokenClassification, ended: Mapping[int, Member]) -> None:
+def record(
+    job: Job, model: UnmaskedForTokenClassification, ended: Mapping[int, Member]
+) -> list[float]:
     """Score runs that have ended on validation, save them, write them down.
 
     Args:
         job: whose runs they are.
         model: the stack.
         ended: the runs by their places in the stack.
+
+    Returns:
+        Their validation F1.
     """
     started = time.monotonic()
     runs = [member.run for member in ended.values()]
@@ -108,6 +108,7 @@ def record(job: Job, model: UnmaskedForTokenClassification, ended: Mapping[int, 
         job.ledger.append_run(result)
         delete_checkpoint(folder)
         job.console.print(_in_one_line(result))
+    return [own["f1"] for own in scores]
 
 
 def _share(job: Job, wanted: set[str]) -> Share:
@@ -133,7 +134,7 @@ def _halved(share: Share, stacks: StackLoop) -> Share:
 
 def _first_width(job: Job, costs: Sequence[Cost], num_missing: int) -> int:
     largest = max(costs, key=lambda cost: cost.bytes_per_run)
-    free = free_memory(job.loaded.model.device) // job.settings.workers
+    free = free_memory(job.loaded.model.device) // job.settings.workers_per_device
     share = -(-num_missing // job.settings.workers)
     width = min(job.settings.fuse or largest.width(free, share), share)
     job.console.print(

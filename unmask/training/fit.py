@@ -40,6 +40,7 @@ def fit(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     watch: Watch | None = None,
     on_end: Callable[[Sequence[int]], Mapping[int, Successor]] | None = None,
+    more: Sequence[Callback] = (),
 ) -> None:
     """Train every run of `model`; results are in the model and in each trainee's progress.
 
@@ -52,6 +53,7 @@ def fit(
         watch: what to score every run on after each epoch; needed for recipes with patience.
         on_end: called with the places of runs as soon as they have ended, while the others wait;
             gives what takes their places, if anything does.
+        more: callbacks of the caller's.
 
     Raises:
         ValueError: for a recipe with patience and nothing to watch.
@@ -71,6 +73,7 @@ def fit(
         for run, folder in enumerate(kept):
             _resume(module, run, folder)
         callbacks.append(_Checkpoints(kept, checkpoint_seconds))
+    callbacks += more
     if on_end is not None:
         callbacks.append(_StopAtAnEnd())  # after validation, which may end a run
     under_way = set(range(len(module.trainees)))
