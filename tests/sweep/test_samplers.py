@@ -1,5 +1,7 @@
 """Samplers propose configurations that make sense, each once, and get near the best."""
 
+import inspect
+import re
 import statistics
 from itertools import product
 
@@ -7,13 +9,24 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 
+from unmask.recipe import load_recipe
 from unmask.sweep.locks import Claim
 from unmask.sweep.plan import SearchSettings
-from unmask.sweep.samplers import NeighbourSampler, make_sampler
-from unmask.sweep.search import Space, run_search
+from unmask.sweep.samplers import (
+    TPE_ARGUMENTS,
+    NeighbourSampler,
+    make_pruner,
+    make_sampler,
+    score_or_guess,
+)
+from unmask.sweep.search import run_search
+from unmask.sweep.space import Candidate, Space, bit_space, parse_dimension
 from unmask.sweep.study import WorkedStudy, open_storage, open_study
 
+TINY = load_recipe("tiny")
+SINGLE_LAYERS = Space(num_layers=8, num_groups=8)
 CODES = ["".join(bits) for bits in product("01", repeat=8)]
 
 
@@ -25,55 +38,185 @@ def landscape(code: str) -> float:
     return value + 0.06 * bits[3] * bits[4] - 0.05 * (sum(bits) > 5)
 
 
-def search_made_up(folder, sampler, seed, num_trials=40, score=landscape):
-    """(score by code, batches asked) of a search without any training."""
-    space = Space(num_layers=8, num_groups=8)
-    settings = SearchSettings(num_trials=num_trials, sampler=sampler, seed=seed)
+def search_made_up(folder, sampler, seed, num_trials=40, score=landscape, prune=False):
+    """(score by code, scorer, study) of a search without any training."""
+    settings = SearchSettings(num_trials=num_trials, sampler=sampler, seed=seed, prune=prune)
     study = open_study(
         optuna.storages.InMemoryStorage(),
         "made up",
-        make_sampler(sampler, space.names, num_trials, seed),
+        make_sampler(sampler, SINGLE_LAYERS, num_trials, seed),
+        make_pruner(),
     )
-    batches = []
-
-    def scores(codes):
-        batches.append(list(codes))
-        return {code: score(code) for code in codes}
-
+    scorer = MadeUp(score)
     with WorkedStudy(study, folder) as worked:
-        return run_search(worked, space, settings, scores), batches
+        found = run_search(worked, SINGLE_LAYERS, settings, scorer, TINY)
+    return {candidate.code: value for candidate, value in found.items()}, scorer, study
+
+
+class MadeUp:
+    """Scores without any training; at a rung, less of the same."""
+
+    def __init__(self, score):
+        self.score = score
+        self.batches = []
+
+    def scores(self, candidates):
+        self.batches.append([candidate.code for candidate in candidates])
+        return {candidate: self.score(candidate.code) for candidate in candidates}
+
+    def at_rung(self, candidates, share):
+        return {candidate: self.score(candidate.code) * share for candidate in candidates}
 
 
 @pytest.mark.parametrize("sampler", ["neighbours", "tpe", "brute-force"])
 def test_every_configuration_is_asked_for_once_and_the_ends_come_first(tmp_path, sampler):
-    found, batches = search_made_up(tmp_path, sampler, seed=0, num_trials=30)
-    asked = [code for batch in batches for code in batch]
+    found, scorer, _ = search_made_up(tmp_path, sampler, seed=0, num_trials=30)
+    asked = [code for batch in scorer.batches for code in batch]
     assert len(asked) == len(set(asked)) == len(found) == 30
     assert asked[:2] == ["00000000", "11111111"]
-    assert max(map(len, batches)) == 4
+    assert max(map(len, scorer.batches)) == 4
 
 
 def test_neighbours_come_within_a_point_of_the_best_in_40_trials(tmp_path):
     best = max(map(landscape, CODES))
     regrets = []
     for seed in range(5):
-        found, _ = search_made_up(tmp_path, "neighbours", seed)
+        found, *_ = search_made_up(tmp_path, "neighbours", seed)
         regrets.append(best - max(found.values()))
     assert statistics.median(regrets) <= 0.01
 
 
 def test_auto_tries_all_where_the_trials_suffice(tmp_path):
     space = Space(num_layers=8, num_groups=3)
-    sampler = make_sampler("auto", space.names, 8, seed=0)
+    sampler = make_sampler("auto", space, 8, seed=0)
     study = open_study(optuna.storages.InMemoryStorage(), "all", sampler)
+    scorer = MadeUp(lambda code: code.count("1") / 3)
     with WorkedStudy(study, tmp_path) as worked:
-        found = run_search(
-            worked,
-            space,
-            SearchSettings(num_trials=50),
-            lambda codes: {code: code.count("1") / 3 for code in codes},
-        )
-    assert set(found) == {"".join(bits) for bits in product("01", repeat=3)}
+        found = run_search(worked, space, SearchSettings(num_trials=50), scorer, TINY)
+    assert {one.code for one in found} == {"".join(bits) for bits in product("01", repeat=3)}
+
+
+def test_pruned_trials_count_as_tried_and_the_ends_are_never_pruned(tmp_path):
+    def score(code):
+        return 0.0 if code in ("00000000", "11111111") else landscape(code)
+
+    found, scorer, study = search_made_up(
+        tmp_path, "neighbours", seed=1, num_trials=30, score=score, prune=True
+    )
+    by_state = {
+        state: [trial for trial in study.trials if trial.state.name == state]
+        for state in ("COMPLETE", "PRUNED", "RUNNING")
+    }
+    pruned = by_state["PRUNED"]
+    assert len(by_state["COMPLETE"]) + len(pruned) == 30
+    assert pruned
+    assert not by_state["RUNNING"]
+    assert {"00000000", "11111111"} < set(found)
+    trained = [code for batch in scorer.batches for code in batch]
+    assert len(trained) == len(by_state["COMPLETE"])
+    for trial in pruned:
+        code = "".join(str(trial.params[name]) for name in SINGLE_LAYERS.names)
+        assert code not in trained
+        assert trial.value == pytest.approx(landscape(code) * (0.25, 0.5)[trial.last_step or 0])
+
+
+def finished(number, bits, value, at_rungs, state=TrialState.COMPLETE):
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=dict(zip("ab", bits, strict=True)),
+        distributions=bit_space(["a", "b"]),
+        intermediate_values=dict(enumerate(at_rungs)),
+    )
+
+
+def test_a_pruned_trial_is_taken_for_what_others_gained_from_its_rung_on():
+    others = [finished(0, (0, 0), 0.8, (0.3, 0.5)), finished(1, (1, 1), 0.9, (0.5, 0.8))]
+    pruned = finished(2, (0, 1), 0.2, (0.2,), TrialState.PRUNED)
+    assert score_or_guess(pruned, others) == pytest.approx(0.2 + (0.5 + 0.4) / 2)
+    assert score_or_guess(others[0], others) == 0.8
+    assert score_or_guess(pruned, []) == 0.2
+
+
+def test_every_argument_of_optunas_samplers_is_given():
+    arguments = set(inspect.signature(optuna.samplers.TPESampler).parameters)
+    assert set(TPE_ARGUMENTS) | {"seed"} == arguments
+    every = set(inspect.signature(optuna.samplers.BruteForceSampler).parameters)
+    assert every == {"seed", "avoid_premature_stop"}
+
+
+RECIPE_TOO = Space(
+    8,
+    2,
+    (
+        parse_dimension("learning_rate=1e-3..1e-1"),
+        parse_dimension("lora_rank=8,16"),
+        parse_dimension("lora_targets=q_proj+v_proj,q_proj+k_proj+v_proj+o_proj"),
+    ),
+)
+
+
+def test_a_search_over_the_recipe_begins_with_the_recipes_own_values(tmp_path):
+    study = open_study(
+        optuna.storages.InMemoryStorage(), "recipe", make_sampler("auto", RECIPE_TOO, 12, 0)
+    )
+    scorer = MadeUp(lambda code: 0.5)
+    with WorkedStudy(study, tmp_path) as worked:
+        found = run_search(worked, RECIPE_TOO, SearchSettings(num_trials=12), scorer, TINY)
+    assert len(found) == 12
+    own = (
+        ("learning_rate", 1e-2),
+        ("lora_rank", 16),
+        ("lora_targets", ("q_proj", "v_proj")),
+    )
+    assert list(found)[:2] == [Candidate("00", own), Candidate("11", own)]
+    recipes = {candidate.recipe(TINY) for candidate in found}
+    assert len({recipe.learning_rate for recipe in recipes}) > 2
+    assert {recipe.lora_rank for recipe in recipes} == {8, 16}
+    assert all(1e-3 <= recipe.learning_rate <= 1e-1 for recipe in recipes)
+    assert {len(recipe.lora_targets) for recipe in recipes} == {2, 4}
+
+
+def test_a_space_of_choices_is_tried_whole_and_no_more(tmp_path):
+    space = Space(8, 1, (parse_dimension("lora_rank=8,16,32"),))
+    study = open_study(
+        optuna.storages.InMemoryStorage(), "whole", make_sampler("tpe", space, 40, 0)
+    )
+    scorer = MadeUp(lambda code: 0.5)
+    with WorkedStudy(study, tmp_path) as worked:
+        found = run_search(worked, space, SearchSettings(num_trials=40), scorer, TINY)
+    assert len(found) == 6 == space.size
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dropout=0.1", "--search-over takes learning_rate, lora_rank, lora_targets"),
+        ("learning_rate=1e-2..1e-3", "a range needs LOW below HIGH"),
+        ("lora_rank=8..16", "a range needs LOW below HIGH and learning_rate"),
+        ("lora_rank=8,8", "choices must differ"),
+        ("lora_rank=0", "lora_rank must be a whole number from 1"),
+        ("learning_rate=fast", "--search-over learning_rate=fast: could not convert"),
+    ],
+)
+def test_wrong_dimensions_are_refused_by_name(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_dimension(text)
+
+
+def test_a_recipe_outside_of_the_search_is_refused():
+    space = Space(8, 2, (parse_dimension("lora_rank=8,32"),))
+    with pytest.raises(ValueError, match="the recipe has lora_rank 16, none of these"):
+        space.params("00", TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("neighbours", "knows bits only"), ("brute-force", "cannot try every value of a range")],
+)
+def test_samplers_that_do_not_know_a_recipe_are_refused(name, message):
+    with pytest.raises(ValueError, match=f"--sampler {name} {message}"):
+        make_sampler(name, RECIPE_TOO, 40, seed=0)
 
 
 @given(
@@ -95,7 +238,7 @@ def test_with_no_random_share_a_proposal_is_at_most_two_flips_from_a_good_one():
 
 def test_unknown_sampler_is_refused_by_name():
     with pytest.raises(ValueError, match=r"--sampler must be one of auto, neighbours.*got 'grid'"):
-        make_sampler("grid", ["a"], 10, 0)
+        make_sampler("grid", SINGLE_LAYERS, 10, 0)
 
 
 def running_trial(study, folder, worker="search-dead"):
@@ -105,8 +248,6 @@ def running_trial(study, folder, worker="search-dead"):
 
 
 def study_space():
-    from unmask.sweep.samplers import bit_space
-
     return bit_space(["a", "b"])
 
 
@@ -115,7 +256,7 @@ def journal(tmp_path):
     """A function that opens the same journal study anew, as another process would."""
 
     def open_again():
-        sampler = make_sampler("neighbours", ["a", "b"], 2, 0)
+        sampler = NeighbourSampler(["a", "b"], 0)
         return open_study(open_storage(None, tmp_path), "kept", sampler)
 
     return open_again
@@ -183,7 +324,7 @@ def test_a_database_that_cannot_be_opened_is_one_sentence(tmp_path):
 
 def test_a_database_keeps_the_study(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    sampler = make_sampler("tpe", ["a", "b"], 2, 0)
+    sampler = make_sampler("tpe", Space(8, 2), 2, 0)
     storage = open_storage(url, tmp_path)
     open_study(storage, "kept", sampler).enqueue_trial({"a": 1, "b": 1})
     other = open_storage(url, tmp_path)

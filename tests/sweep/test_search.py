@@ -1,16 +1,23 @@
 """A search trains through the sweep: its runs are ordinary runs, and a kill loses nothing."""
 
+import json
 import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 
 import optuna
 import pytest
+from safetensors.torch import load_file
 
 import unmask.sweep.search
-import unmask.sweep.train
 from unmask.results.ledger import Ledger
 from unmask.sweep.__main__ import main
 from unmask.sweep.plan import SearchSettings
-from unmask.sweep.search import Space
+from unmask.sweep.space import Space
 from unmask.sweep.study import open_storage
 
 QUICK = {"num_groups": 2, "num_trials": 3, "at_a_time": 2}
@@ -46,7 +53,7 @@ def test_the_score_of_a_trial_is_the_mean_over_seeds(sweep):
 
 def test_the_same_search_again_does_nothing_and_more_trials_go_on(sweep, monkeypatch):
     first = sweep(search=search(), max_steps=2)
-    monkeypatch.setattr(unmask.sweep.search, "train_stack", None)
+    monkeypatch.setattr(unmask.sweep.search, "train_shares", None)
     again = sweep(search=search(), max_steps=2)
     assert again.ledger.path.read_bytes() == first.ledger.path.read_bytes()
     monkeypatch.undo()
@@ -96,6 +103,83 @@ Path.replace = replace_or_die
     assert not list(out.rglob("*.lock"))
 
 
+def test_a_search_prunes_at_rungs_and_keeps_what_it_pruned_for_later(sweep, monkeypatch):
+    # Every trial that is asked is pruned: what then happens is the same for better reasons.
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: True)
+    quick = {"num_trials": 4, "prune": True}
+    done = sweep(search=search(**quick), max_steps=8, test="none")
+    assert set(done.by_name) == {"00/seed120", "11/seed120"}
+    states = [one.state.name for one in trials(done.out)]
+    tried = [state for state in states if state != "FAIL"]  # those repeat what was tried
+    assert tried == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    assert "4 of 2^2 configurations tried" in done.said
+    rungs = [
+        json.loads(line) for line in (done.out / "rungs.jsonl").read_text().split("\n") if line
+    ]
+    at = {(one["name"].split("/")[2], one["step"]) for one in rungs}
+    assert at == {("00", 2), ("11", 2), ("00", 4), ("11", 4), ("01", 2), ("10", 2)}
+    for trial in trials(done.out)[:2]:
+        assert list(trial.intermediate_values) == [0, 1]
+    assert len(list(done.out.rglob("checkpoint.safetensors"))) == 2
+    whole = sweep(configs=("01", "10"), max_steps=8, test="none", out=done.out)
+    assert len(whole.by_name) == 4
+
+
+def test_a_search_over_the_recipe_tells_its_gain_against_the_ends_of_the_same_recipe(sweep):
+    over = ("learning_rate=1e-3,1e-2", "lora_rank=4,16")
+    done = sweep(search=search(num_groups=1, num_trials=6, over=over), max_steps=2)
+    results = done.ledger.results()
+    tested = [result for result in results if "test" in result.scores]
+    assert {result.run.config for result in tested} == {"0", "1"}
+    [recipe] = {result.run.recipe for result in tested}
+    best = max(trials(done.out), key=lambda trial: trial.value or 0)
+    assert recipe.learning_rate == float(best.params["learning_rate"])
+    assert recipe.lora_rank == int(best.params["lora_rank"])
+    for result in results:
+        adapter = load_file(done.out / "runs" / result.run.id / "adapter_model.safetensors")
+        ranks = {len(tensor) for name, tensor in adapter.items() if "lora_A" in name}
+        assert ranks == {result.run.recipe.lora_rank}
+
+
+@pytest.mark.slow
+def test_the_dashboard_of_optuna_opens_the_journal(sweep):
+    pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
+    done = sweep(search=search(num_trials=2), max_steps=2, test="none")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).parent / "optuna-dashboard", done.out / "search.journal"]
+    dashboard = subprocess.Popen(
+        [*command, "--port", str(port), "--server", "wsgiref"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        [study] = answer(f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
+        assert study["study_name"].startswith("tiny/small/2 bits/seeds 120/")
+        url = f"http://127.0.0.1:{port}/api/studies/{study['study_id']}"
+        shown = answer(url)["trials"]
+    finally:
+        dashboard.terminate()
+        dashboard.wait()
+    assert [trial["state"] for trial in shown] == ["Complete", "Complete"]
+    values = [trial.value for trial in trials(done.out)]
+    assert [trial["values"] for trial in shown] == [[pytest.approx(value)] for value in values]
+
+
+def answer(url: str) -> dict:
+    """JSON from a server that may still be starting."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return json.load(response)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def test_a_group_that_would_be_half_open_is_refused():
     space = Space(num_layers=8, num_groups=2)
     assert space.code("0011") == "01"
@@ -111,6 +195,12 @@ def test_a_group_that_would_be_half_open_is_refused():
         (["--search", "--sampler", "grid"], "--sampler must be one of auto, neighbours"),
         (["--search", "--halving"], "--search and --halving are two ways to save"),
         (["--groups", "3"], "are flags of a search: add --search"),
+        (["--prune"], "are flags of a search: add --search"),
+        (["--search", "--search-over", "rank=3"], "--search-over takes learning_rate, lora_rank"),
+        (
+            ["--search", "--search-over", "lora_rank=2", "lora_rank=3"],
+            "--search-over names a field twice: lora_rank=2 lora_rank=3",
+        ),
     ],
 )
 def test_wrong_flags_are_one_line_and_exit_code_2(flags, message, data_dir, tmp_path, capsys):

@@ -63,20 +63,24 @@ def write_outputs(
     """
     from unmask.results.findings import find
     from unmask.results.groups import group_results
+    from unmask.results.recipes import worth_showing
     from unmask.results.report import render_markdown, render_report
     from unmask.results.report_parts import MAX_DRAWN_SECTIONS
     from unmask.results.table_files import configurations_csv, latex, runs_csv
 
     contents, kept, about = ledger.read(), Kept(folder), _about(folder)
-    groups = group_results(contents.results)
+    everything, left_out = worth_showing(contents.results)
+    if only is not None:
+        everything, left_out = contents.results, []
+    groups = group_results(everything)
     if only is not None:
         groups, folder = _named(groups, only), folder / f"only-{_in_file_names(only)}"
     sections = [find(group, kept.counts) for group in groups]
     shown = {one.run.id for group in groups for one in group.every_result}
-    results = [one for one in contents.results if one.run.id in shown]
+    results = [one for one in everything if one.run.id in shown]
     texts = {
         "report.html": render_report(
-            sections, TITLE, contents.warnings, about, kept, with_sentences
+            sections, TITLE, [*contents.warnings, *left_out], about, kept, with_sentences
         ),
         "report.md": render_markdown(sections, TITLE, kept),
         "report.tex": latex(sections),

@@ -7,50 +7,75 @@ propose what was tried before; `search` sets such proposals aside, so they cost 
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, MedianPruner
 from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from unmask.sweep.space import Space, bit_space
 
 SAMPLERS = ("auto", "neighbours", "tpe", "brute-force")
 
 Bits = tuple[int, ...]
 
 
-def bit_space(names: Sequence[str]) -> dict[str, CategoricalDistribution]:
-    """One choice between 0 and 1 per name."""
-    return {name: CategoricalDistribution((0, 1)) for name in names}
+def make_sampler(name: str, space: Space, num_trials: int, seed: int) -> BaseSampler:
+    """The named sampler over a space; `auto` is exhaustive where the trials suffice.
 
-
-def make_sampler(name: str, names: Sequence[str], num_trials: int, seed: int) -> BaseSampler:
-    """The named sampler over the bits `names`; `auto` is exhaustive where the trials suffice.
+    Otherwise `auto` is the sampler that knows bits or, where the recipe is searched too, TPE.
 
     Raises:
-        ValueError: for a sampler that there is not.
+        ValueError: for a sampler that there is not, or that does not know such a space.
     """
     if name not in SAMPLERS:
         raise ValueError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
-    if name == "brute-force" or (name == "auto" and 2 ** len(names) <= num_trials):
+    if name == "auto":
+        rest = "tpe" if space.dimensions else "neighbours"
+        name = "brute-force" if space.size <= num_trials else rest
+    if name == "brute-force" and math.isinf(space.size):
+        raise ValueError("--sampler brute-force cannot try every value of a range: name choices")
+    if name == "neighbours" and space.dimensions:
+        raise ValueError("--sampler neighbours knows bits only: take tpe with --search-over")
+    if name == "brute-force":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return EverySampler(seed=seed, avoid_premature_stop=True)
     if name == "tpe":
-        return TPESampler(
-            n_startup_trials=10,
-            n_ei_candidates=24,
-            seed=seed,
-            multivariate=True,
-            group=False,
-            constant_liar=True,
-        )
-    return NeighbourSampler(names, seed)
+        return TPESampler(**TPE_ARGUMENTS, seed=seed)
+    return NeighbourSampler(space.names, seed)
+
+
+def make_pruner() -> BasePruner:
+    """Ends a trial whose validation F1 at a rung is below the median of those that finished."""
+    return MedianPruner(n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
+
+
+TPE_ARGUMENTS: dict[str, Any] = {
+    "n_startup_trials": 10,
+    "n_ei_candidates": 24,
+    "multivariate": True,
+    "group": False,
+    "constant_liar": True,
+    # Deprecated, and None the only value that Optuna takes without a warning.
+    "consider_prior": None,
+    "prior_weight": None,
+    "consider_magic_clip": None,
+    "consider_endpoints": None,
+    "gamma": None,
+    "weights": None,
+    "warn_independent_sampling": None,
+    "constraints_func": None,
+}
 
 
 class EverySampler(BruteForceSampler):
@@ -93,16 +118,22 @@ class NeighbourSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The next configuration, as {name: 0 or 1}."""
-        states = (TrialState.COMPLETE, TrialState.RUNNING)
-        tried: set[Bits] = set()
-        scores: dict[Bits, float] = {}
-        for one in study.get_trials(deepcopy=False, states=states):
-            if one.number != trial.number and set(self.names) <= set(one.params):
-                bits = tuple(one.params[name] for name in self.names)
-                tried.add(bits)
-                if one.value is not None:
-                    scores[bits] = one.value
+        states = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED)
+        known = [
+            one
+            for one in study.get_trials(deepcopy=False, states=states)
+            if one.number != trial.number and set(self.names) <= set(one.params)
+        ]
+        scores = {
+            self._bits(one): score
+            for one in known
+            if (score := score_or_guess(one, known)) is not None
+        }
+        tried = {self._bits(one) for one in known}
         return dict(zip(self.names, self.propose(scores, tried), strict=True))
+
+    def _bits(self, trial: FrozenTrial) -> Bits:
+        return tuple(trial.params[name] for name in self.names)
 
     def sample_independent(
         self,
@@ -124,6 +155,26 @@ class NeighbourSampler(BaseSampler):
             return untried(len(self.names), tried, self._rng)
         predicted = _predict(scores, near, self.RIDGE)
         return near[int(np.argmax(predicted))]
+
+
+def score_or_guess(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> float | None:
+    """The score of a finished trial; for a pruned one what it would have come to.
+
+    That is its last score plus what finished trials gained from that rung on, on average.
+    """
+    if trial.state == TrialState.COMPLETE:
+        return trial.value
+    rung = trial.last_step
+    if trial.state != TrialState.PRUNED or rung is None:
+        return None
+    gains = [
+        one.value - one.intermediate_values[rung]
+        for one in others
+        if one.state == TrialState.COMPLETE
+        and one.value is not None
+        and rung in one.intermediate_values
+    ]
+    return trial.intermediate_values[rung] + (fmean(gains) if gains else 0.0)
 
 
 def untried(num_bits: int, tried: set[Bits], rng: random.Random) -> Bits:

@@ -1,168 +1,183 @@
 """Search the configurations when there are too many to train them all.
 
-A configuration is a string of bits, one a group of layers, up to one a layer. Optuna keeps the
-trials and a sampler proposes them; several are asked for together, trained in one stack on one
-backbone, and told. All causal and all open come first, so every gain can be told against them.
-The trials' runs are ordinary runs in the sweep's ledger: what is there is not trained again,
-also when it was written as a code of other groups, and reports show them like any other. The
-score of a trial is its mean validation F1 over the seeds; test scores take no part.
+A configuration is a string of bits, one a group of layers, up to one a layer; a search may also
+choose learning rate, rank and targets of the adapters. Optuna keeps the trials and a sampler
+proposes them; several are asked for together, trained in one stack on one backbone, and told.
+All causal and all open come first, so every gain can be told against them. The trials' runs are
+ordinary runs in the sweep's ledger: what is there is not trained again, also when it was written
+as a code of other groups, and reports show them like any other. The score of a trial is its mean
+validation F1 over the seeds; test scores take no part.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any, Protocol
 
+import optuna
 from optuna.trial import Trial, TrialState
 
-from unmask.config import UnmaskConfig, group_sizes
+from unmask.recipe import Recipe
 from unmask.results.run import ENCODER, Run, RunResult
 from unmask.results.statistics import f1_of
+from unmask.sweep.halving import RUNGS, RungScores, train_to
 from unmask.sweep.job import Job
-from unmask.sweep.plan import SearchSettings
-from unmask.sweep.samplers import Bits, bit_space, make_sampler, untried
+from unmask.sweep.plan import SearchSettings, shared_in_a_stack
+from unmask.sweep.samplers import Bits, make_pruner, make_sampler, untried
+from unmask.sweep.space import Candidate, Space, parse_dimension
+from unmask.sweep.stack import Share, train_shares
 from unmask.sweep.stack_loop import SECONDS_BETWEEN_LOOKS, StackLoop
-from unmask.sweep.study import WorkedStudy, code_of, open_storage, open_study, told
-from unmask.sweep.train import encode_training_split, first_width, train_stack
+from unmask.sweep.study import WorkedStudy, open_storage, open_study
+from unmask.sweep.train import encode_training_split, first_width, record
+from unmask.training.batches import Schedule
 
-Scorer = Callable[[Sequence[str]], dict[str, float]]
-"""Codes to their scores; trains what has none."""
+
+class Scorer(Protocol):
+    """Who trains candidates, several at once."""
+
+    def scores(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
+        """Final scores."""
+        ...
+
+    def at_rung(self, candidates: Sequence[Candidate], share: float) -> dict[Candidate, float]:
+        """Scores after a share of the steps; a candidate that is trained already has none."""
+        ...
+
 
 MAX_REPEATS = 20
 """Proposals in a row that repeat what was tried, before the search goes without the sampler."""
 
-
-@dataclass(frozen=True)
-class Space:
-    """The codes of one search, and the names of their bits, input side first."""
-
-    num_layers: int
-    num_groups: int
-
-    @property
-    def names(self) -> list[str]:
-        """Names that sort in the order of the layers.
-
-        >>> Space(num_layers=12, num_groups=5).names[:2]
-        ['layers_00_02', 'layers_03_05']
-        """
-        digits = len(str(self.num_layers - 1))
-        names, first = [], 0
-        for size in group_sizes(self.num_groups, self.num_layers):
-            last = first + size - 1
-            names.append(
-                f"layer_{first:0{digits}}"
-                if size == 1
-                else f"layers_{first:0{digits}}_{last:0{digits}}"
-            )
-            first += size
-        return names
-
-    def flags(self, code: str) -> tuple[bool, ...]:
-        """One flag a layer."""
-        return UnmaskConfig.parse(code, self.num_layers).bidirectional
-
-    def code(self, config: str) -> str:
-        """The code in this space that opens the same layers as `config`.
-
-        Raises:
-            ValueError: when none does, because a group would be half open.
-        """
-        flags, bits, first = self.flags(config), "", 0
-        for size in group_sizes(self.num_groups, self.num_layers):
-            of_group = set(flags[first : first + size])
-            if len(of_group) > 1:
-                raise ValueError(
-                    f"--configs: {config} opens part of a group of layers, and the search is over "
-                    f"{self.num_groups} groups; leave it out or raise --groups"
-                )
-            bits += "01"[of_group.pop()]
-            first += size
-        return bits
+TRIED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def search_configurations(job: Job, search: SearchSettings) -> None:
     """Search on from wherever an earlier call left the study; `job.runs` becomes what was tried.
 
+    Where the recipe is searched too, `job.runs` becomes those of the best recipe, with which all
+    causal and all open are trained as well, so that the gain is told against their like.
+
     Raises:
-        ValueError: for more groups than layers, or a storage that cannot be opened.
+        ValueError: for more groups than layers, a recipe outside of what is searched, or a
+            storage that cannot be opened.
     """
     num_layers = job.loaded.model.config.num_hidden_layers
-    space = Space(num_layers, search.num_groups or num_layers)
+    dimensions = tuple(map(parse_dimension, search.over))
+    space = Space(num_layers, search.num_groups or num_layers, dimensions)
     storage = open_storage(search.storage, job.settings.out)
     trainer = _Trainer(job, space)
-    sampler_seed = search.seed + len(job.runs)
-    sampler = make_sampler(search.sampler, space.names, search.num_trials, sampler_seed)
-    study = open_study(storage, study_name(job, space), sampler)
+    sampler = make_sampler(search.sampler, space, search.num_trials, search.seed + len(job.runs))
+    study = open_study(storage, study_name(job, space), sampler, make_pruner())
     with WorkedStudy(study, job.settings.out / "locks") as worked:
         job.console.print(
-            f"search: {len(told(study, space.names))} of "
-            f"{min(search.num_trials, 2**space.num_groups)} configurations of "
-            f"{space.num_groups} bits are done"
+            f"search: {len(tried(study, space))} of {min(search.num_trials, space.size)} "
+            f"configurations of {space.num_groups} bits are done"
         )
-        found = run_search(worked, space, search, trainer.scores, job.console.print)
+        found = run_search(worked, space, search, trainer, job.settings.recipe, job.console.print)
     trainer.admit(found)
-    best = max(found, key=lambda code: found[code])
+    best = max(found, key=lambda candidate: found[candidate])
     job.console.print(
-        f"search: {len(found)} of 2^{space.num_groups} configurations tried, best validation F1 "
-        f"{found[best]:.3f} by {best}"
+        f"search: {len(tried(study, space))} of 2^{space.num_groups} configurations tried, best "
+        f"validation F1 {found[best]:.3f} by {best}"
     )
+    if space.dimensions:
+        trainer.scores([Candidate(code, best.changes) for code in space.ends])
+        recipe = best.recipe(job.settings.recipe)
+        job.runs = [run for run in job.runs if run.recipe == recipe]
 
 
 def run_search(
     worked: WorkedStudy,
     space: Space,
     search: SearchSettings,
-    scores: Scorer,
+    scorer: Scorer,
+    recipe: Recipe,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, float]:
-    """Ask, score and tell until as many configurations as wanted have a score.
+) -> dict[Candidate, float]:
+    """Ask, score and tell until as many configurations as wanted were tried.
 
     Args:
         worked: the study; other workers may work on it too.
-        space: what the bits mean.
-        search: how many, how many at a time, what first.
-        scores: gives the scores of several codes at once.
+        space: what may be chosen.
+        search: how many, how many at a time, what first, and whether to prune.
+        scorer: gives the scores of several candidates at once.
+        recipe: what the first candidates are tried with.
         say: told in a line what was found.
 
     Returns:
-        Score by code, of everything in the study.
+        Scores of everything in the study that was trained to the end.
     """
-    wanted = min(search.num_trials, 2**space.num_groups)
+    wanted = min(search.num_trials, space.size)
     rng = random.Random(search.seed)
     with worked.locked():
         if revived := worked.revive():
             say(f"search: trials {', '.join(map(str, revived))} were cut off and are queued again")
         for code in _first_codes(space, search):
-            if code not in _taken(worked, space):
-                worked.queue(_params(code, space))
-    while len(done := told(worked.study, space.names)) < wanted:
+            params = space.params(code, recipe)
+            if space.candidate(params) not in _taken(worked, space):
+                worked.queue(params)
+    while len(done := tried(worked.study, space)) < wanted:
         with worked.locked():
             worked.revive()
-            count = min(search.at_a_time, wanted - len(done) - worked.num_running())
+            count = int(min(search.at_a_time, wanted - len(done) - worked.num_running()))
             trials = [_ask_untried(worked, space, rng) for _ in range(count)]
-        asked = {code_of(trial.params, space.names): trial for trial in trials if trial}
+        asked = {_candidate(trial, space): trial for trial in trials if trial}
         if not asked:
             time.sleep(SECONDS_BETWEEN_LOOKS)  # other workers have the last ones
             continue
-        found = scores(list(asked))
-        for code, trial in asked.items():
-            worked.tell(trial, found[code])
-            say(f"search: trial {trial.number}, {code}: validation F1 {found[code]:.3f}")
-    return done
+        if search.prune:
+            asked = _prune(worked, space, scorer, asked, say)
+        found = scorer.scores(list(asked)) if asked else {}
+        for candidate, trial in asked.items():
+            worked.tell(trial, found[candidate])
+            say(f"search: trial {trial.number}, {candidate}: validation F1 {found[candidate]:.3f}")
+    return {candidate: value for candidate, value in done.items() if value is not None}
+
+
+def tried(study: optuna.Study, space: Space) -> dict[Candidate, float | None]:
+    """Every candidate that was tried, with its score; None for what was only ever pruned."""
+    found: dict[Candidate, float | None] = {}
+    for trial in study.get_trials(deepcopy=False, states=TRIED):
+        candidate = space.candidate(trial.params)
+        if candidate is not None and found.get(candidate) is None:
+            finished = trial.state == TrialState.COMPLETE
+            found[candidate] = trial.value if finished else None
+    return found
 
 
 def study_name(job: Job, space: Space) -> str:
-    """Names everything that a score depends on besides the configuration."""
+    """Names everything that a score depends on besides what is searched."""
     settings = job.settings
     alike = Run(
         job.loaded.weights.name, settings.task, "", 0, settings.recipe, job.corpus.fingerprint()
     )
     seeds = "-".join(map(str, settings.seeds))
-    return f"{alike.backbone}/{alike.task}/{space.num_groups} bits/seeds {seeds}/{alike.id}"
+    over = "".join(f"/{one.text}" for one in space.dimensions)
+    return f"{alike.backbone}/{alike.task}/{space.num_groups} bits{over}/seeds {seeds}/{alike.id}"
+
+
+def _prune(
+    worked: WorkedStudy,
+    space: Space,
+    scorer: Scorer,
+    asked: Mapping[Candidate, Trial],
+    say: Callable[[str], None],
+) -> dict[Candidate, Trial]:
+    """Train to each rung and end the trials that do badly there; gives those that are left."""
+    left = dict(asked)
+    for rung, share in enumerate(RUNGS):
+        for candidate, score in scorer.at_rung(list(left), share).items():
+            trial = left[candidate]
+            trial.report(score, rung)
+            if candidate.code not in space.ends and trial.should_prune():
+                worked.prune(left.pop(candidate))
+                say(
+                    f"search: trial {trial.number}, {candidate}: pruned after {share:.0%} of its "
+                    f"steps at validation F1 {score:.3f}"
+                )
+    return left
 
 
 class _Trainer:
@@ -173,46 +188,75 @@ class _Trainer:
         self.space = space
         # The same layers may be in the ledger under a code of other groups.
         self.spelled = {
-            space.flags(run.config): run.config
+            (space.flags(run.config), run.recipe): run.config
             for run in reversed(job.runs)
             if run.config != ENCODER
         }
         recipe = job.settings.recipe
         self.train = encode_training_split(job.loaded, job.corpus, recipe.max_subtokens)
+        self.num_steps = Schedule.of(recipe, len(self.train)).num_steps
+        self.rungs = RungScores(job.settings.out / "rungs.jsonl")
         search = job.settings.search
         num_runs = len(job.settings.seeds) * (search.at_a_time if search else 1)
         self.stacks = StackLoop(job, first_width(job, self.train, num_runs))
 
-    def scores(self, codes: Sequence[str]) -> dict[str, float]:
+    def scores(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
         """Mean validation F1 over the seeds; a run that diverged counts as 0."""
-        runs = {code: self._runs(code) for code in codes}
-        self.admit(codes)
-        due = [run for seed_runs in zip(*runs.values(), strict=True) for run in seed_runs]
+        runs = {candidate: self._runs(candidate) for candidate in candidates}
+        self.admit(candidates)
+        due = _seed_by_seed(runs)
         self.stacks.work_off(
-            lambda: self.job.ledger.missing(due),
-            lambda stack: train_stack(self.job, stack, self.train),
+            lambda: _for_one_stack(self.job.ledger.missing(due)),
+            lambda stack: train_shares(stack, [Share(self.job, due, self.train)], record),
         )
         by_id = {result.run.id: result for result in self.job.ledger.results()}
-        return {
-            code: fmean(_score(by_id[run.id]) for run in of_code) for code, of_code in runs.items()
-        }
+        return {one: fmean(_score(by_id[run.id]) for run in own) for one, own in runs.items()}
 
-    def admit(self, codes: Sequence[str] | dict[str, float]) -> None:
-        """Make the runs of `codes` runs of the job, so that they take part in its choice."""
+    def at_rung(self, candidates: Sequence[Candidate], share: float) -> dict[Candidate, float]:
+        """Mean validation F1 over the seeds after a share of the steps, where it is not too late.
+
+        Runs that are in the ledger already have no score on the way.
+        """
+        step = max(1, int(share * self.num_steps))
+        runs = {candidate: self._runs(candidate) for candidate in candidates}
+        due = self.job.ledger.missing(_seed_by_seed(runs))
+        self.stacks.work_off(
+            lambda: _for_one_stack(self.rungs.missing(due, step)),
+            lambda stack: train_to(stack, Share(self.job, due, self.train), step, self.rungs),
+        )
+        known = self.rungs.at(step)
+        found = {
+            one: [known[run.id] for run in own if run.id in known] for one, own in runs.items()
+        }
+        return {candidate: fmean(scores) for candidate, scores in found.items() if scores}
+
+    def admit(self, candidates: Iterable[Candidate]) -> None:
+        """Make the runs of candidates runs of the job, so that they take part in its choice."""
         known = {run.id for run in self.job.runs}
         self.job.runs = [
             *self.job.runs,
-            *(run for code in codes for run in self._runs(code) if run.id not in known),
+            *(run for one in candidates for run in self._runs(one) if run.id not in known),
         ]
 
-    def _runs(self, code: str) -> list[Run]:
+    def _runs(self, candidate: Candidate) -> list[Run]:
         settings, name = self.job.settings, self.job.loaded.weights.name
-        config = self.spelled.setdefault(self.space.flags(code), code)
+        recipe = candidate.recipe(settings.recipe)
+        layers = (self.space.flags(candidate.code), recipe)
+        config = self.spelled.setdefault(layers, candidate.code)
         fingerprint = self.job.corpus.fingerprint()
         return [
-            Run(name, settings.task, config, seed, settings.recipe, fingerprint)
-            for seed in settings.seeds
+            Run(name, settings.task, config, seed, recipe, fingerprint) for seed in settings.seeds
         ]
+
+
+def _seed_by_seed(runs: Mapping[Candidate, Sequence[Run]]) -> list[Run]:
+    return [run for of_seed in zip(*runs.values(), strict=True) for run in of_seed]
+
+
+def _for_one_stack(runs: Sequence[Run]) -> list[Run]:
+    """Those of `runs` that may share a forward pass with the first."""
+    shared = [shared_in_a_stack(run.recipe) for run in runs]
+    return [run for run, of_run in zip(runs, shared, strict=True) if of_run == shared[0]]
 
 
 def _score(result: RunResult) -> float:
@@ -221,36 +265,43 @@ def _score(result: RunResult) -> float:
 
 
 def _first_codes(space: Space, search: SearchSettings) -> list[str]:
-    ends = ["0" * space.num_groups, "1" * space.num_groups]
-    return list(dict.fromkeys([*ends, *(space.code(config) for config in search.first)]))
+    return list(dict.fromkeys([*space.ends, *(space.code(config) for config in search.first)]))
 
 
-def _params(code: str, space: Space) -> dict[str, int]:
-    return dict(zip(space.names, map(int, code), strict=True))
+def _candidate(trial: Trial, space: Space) -> Candidate:
+    found = space.candidate(trial.params)
+    assert found is not None, f"trial {trial.number} was asked with other parameters"
+    return found
 
 
-def _taken(worked: WorkedStudy, space: Space, but: Trial | None = None) -> set[str]:
-    """Codes that are scored or under way."""
-    states = (TrialState.COMPLETE, TrialState.RUNNING)
-    return {
-        code_of(trial.params, space.names)
-        for trial in worked.study.get_trials(deepcopy=False, states=states)
-        if (but is None or trial.number != but.number) and set(space.names) <= set(trial.params)
-    }
+def _taken(worked: WorkedStudy, space: Space, but: Trial | None = None) -> set[Candidate]:
+    """Candidates that were tried or are under way."""
+    trials = worked.study.get_trials(deepcopy=False, states=(*TRIED, TrialState.RUNNING))
+    found = (space.candidate(one.params) for one in trials if not but or one.number != but.number)
+    return {candidate for candidate in found if candidate is not None}
 
 
 def _ask_untried(worked: WorkedStudy, space: Space, rng: random.Random) -> Trial | None:
-    """A trial of a configuration that nobody has tried; None when there is none left."""
-    distributions = bit_space(space.names)
-    taken: set[str] = set()
+    """A trial of a candidate that nobody has tried; None when there is none left."""
+    taken: set[Candidate] = set()
     for _ in range(MAX_REPEATS):
-        trial = worked.ask(distributions)
+        trial = worked.ask(space.distributions)
         taken = _taken(worked, space, but=trial)
-        if code_of(trial.params, space.names) not in taken:
+        if _candidate(trial, space) not in taken:
             return trial
         worked.set_aside(trial)
-        if len(taken) == 2**space.num_groups:
+        if len(taken) >= space.size:
             return None
-    tried: set[Bits] = {tuple(map(int, code)) for code in taken}
-    worked.queue(dict(zip(space.names, untried(space.num_groups, tried, rng), strict=True)))
-    return worked.ask(distributions)
+    worked.queue(_drawn(space, taken, rng))
+    return worked.ask(space.distributions)
+
+
+def _drawn(space: Space, taken: set[Candidate], rng: random.Random) -> dict[str, Any]:
+    """Parameters by chance of a candidate that was not tried."""
+    while True:
+        others = {one.field: one.draw(rng) for one in space.dimensions}
+        changes = space.changes(others)
+        codes: set[Bits] = {tuple(map(int, one.code)) for one in taken if one.changes == changes}
+        if len(codes) < 2**space.num_groups:
+            bits = untried(space.num_groups, codes, rng)
+            return {**dict(zip(space.names, bits, strict=True)), **others}

@@ -30,7 +30,7 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
         "--sampler",
         metavar="NAME",
         help="auto, neighbours, tpe or brute-force; auto is brute-force where the trials suffice, "
-        "else neighbours (default: auto)",
+        "else tpe with --search-over and neighbours without (default: auto)",
     )
     search.add_argument(
         "--storage",
@@ -47,6 +47,19 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     search.add_argument(
         "--search-seed", type=int, metavar="N", help=f"of the proposals (default: {default.seed})"
     )
+    search.add_argument(
+        "--search-over",
+        nargs="+",
+        metavar="FIELD=VALUES",
+        help="search the recipe too: learning_rate=1e-4..1e-2 or =1e-3,1e-2, lora_rank=8,16, "
+        "lora_targets=q_proj+v_proj,q_proj+k_proj+v_proj+o_proj",
+    )
+    search.add_argument(
+        "--prune",
+        action="store_true",
+        help="end a trial after a quarter or half of its steps when its validation F1 there is "
+        "below the median of those that finished",
+    )
 
 
 def search_from(arguments: argparse.Namespace) -> SearchSettings | None:
@@ -62,13 +75,15 @@ def search_from(arguments: argparse.Namespace) -> SearchSettings | None:
         "storage": arguments.storage,
         "at_a_time": arguments.at_a_time,
         "seed": arguments.search_seed,
+        "over": None if arguments.search_over is None else tuple(arguments.search_over),
+        "prune": arguments.prune or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.search:
         return SearchSettings(first=arguments.configs or (), **given)
     if given:
         raise ValueError(
-            "--trials, --groups, --sampler, --storage, --at-a-time and --search-seed are flags of "
-            "a search: add --search"
+            "--trials, --groups, --sampler, --storage, --at-a-time, --search-seed, --search-over "
+            "and --prune are flags of a search: add --search"
         )
     return None

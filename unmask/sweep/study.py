@@ -10,7 +10,7 @@ queued again, to go on from the checkpoints that its runs left.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -74,6 +74,11 @@ class WorkedStudy:
         self.study.tell(trial, value)
         del self._mine[trial.number]
 
+    def prune(self, trial: Trial) -> None:
+        """End a trial that does too badly to go on; its last reported score is its value."""
+        self.study.tell(trial, state=TrialState.PRUNED)
+        del self._mine[trial.number]
+
     def set_aside(self, trial: Trial) -> None:
         """End a trial that repeats another, without a score."""
         trial.set_user_attr(REPEAT, True)
@@ -120,13 +125,21 @@ def queued_params(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def open_study(
-    storage: BaseStorage, name: str, sampler: optuna.samplers.BaseSampler
+    storage: BaseStorage,
+    name: str,
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """The study called `name`, new or as it was left; higher scores are better."""
     # Every trial would be a line on stderr, twice with ours.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
-        storage=storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner or optuna.pruners.NopPruner(),
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
     )
 
 
@@ -165,21 +178,3 @@ def _cut_torn_end(path: Path) -> None:
             os.truncate(path, whole)
     finally:
         lock.release()
-
-
-def told(study: optuna.Study, names: Sequence[str]) -> dict[str, float]:
-    """Score by code of all finished trials; of several with one code the first counts."""
-    found: dict[str, float] = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if trial.value is not None and set(names) <= set(trial.params):
-            found.setdefault(code_of(trial.params, names), trial.value)
-    return found
-
-
-def code_of(params: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The unmasking code that parameters spell.
-
-    >>> code_of({"b": 0, "a": 1}, ["a", "b"])
-    '10'
-    """
-    return "".join(str(int(params[name])) for name in names)
