@@ -1,14 +1,19 @@
 """Workers share the runs of a sweep: each run is trained once, whoever dies."""
 
+import io
 import threading
 import time
 
 import pytest
+from rich.console import Console
 
 from unmask.results.ledger import Ledger
+from unmask.sweep.extras import import_extra
 from unmask.sweep.locks import Claim
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.stack_loop import Stack
+from unmask.sweep.watch import LogWatch
+from unmask.sweep.workers import Workers, parse_workers
 
 KILL_FIRST_WORKER = """
 import os, signal, threading, time
@@ -88,7 +93,9 @@ def test_a_killed_worker_loses_nothing(warm_python, data_dir, tmp_path):
     out = tmp_path / "out"
     kill_one = f"from pathlib import Path\nOUT = Path({str(out)!r})\n{KILL_FIRST_WORKER}"
     assert warm_python.run(arguments(data_dir, out, "--workers", "2"), kill_one) == 0
-    assert "worker 0 ended with exit code -9" in warm_python.log.read_text()
+    said = warm_python.log.read_text()
+    assert "worker 0 ended with exit code -9" in said
+    assert said.count(": done: ") == len(f1_by_name(out))
     assert len(f1_by_name(out)) == 6
     assert Ledger(out / "ledger.jsonl").warnings() == []
 
@@ -96,3 +103,44 @@ def test_a_killed_worker_loses_nothing(warm_python, data_dir, tmp_path):
 def test_no_worker_is_refused():
     with pytest.raises(ValueError, match="--workers must be at least 1, got 0"):
         SweepSettings(workers=0)
+
+
+def test_workers_are_a_number_a_cluster_or_jobs():
+    assert parse_workers("3") == Workers(count=3)
+    assert parse_workers("ray") == Workers("ray", None)
+    assert parse_workers("ray://auto") == Workers("ray", None, "auto")
+    assert parse_workers("ray://10.0.0.1:10001").address == "ray://10.0.0.1:10001"
+    options = (("partition", "gpu"), ("gpus_per_node", "1"))
+    assert parse_workers("slurm:8,partition=gpu,gpus_per_node=1") == Workers(
+        "slurm", 8, None, options
+    )
+
+
+@pytest.mark.parametrize("text", ["", "two", "-1", "slurm", "slurm:x", "slurm:2,gpu", "2,gpu=1"])
+def test_other_workers_are_refused_by_name(text):
+    with pytest.raises(ValueError, match=f"--workers takes a number of processes.*got '{text}'"):
+        parse_workers(text)
+
+
+def test_a_watch_says_every_whole_line_once_and_nothing_old(tmp_path):
+    (tmp_path / "a.log").write_text("old\n")
+    console = Console(file=io.StringIO(), markup=False, soft_wrap=True)
+    watch = LogWatch(tmp_path, console)
+    (tmp_path / "a.log").write_text("old\nnote: same\ndone: one\nhalf")
+    (tmp_path / "b.log").write_text("note: same\n[done]: two\n")
+    watch.look()
+    (tmp_path / "a.log").write_text("old\nnote: same\ndone: one\nhalf a line\n")
+    watch.look()
+    watch.look()
+    said = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert said.splitlines() == [
+        "a: note: same",
+        "a: done: one",
+        "b: [done]: two",
+        "a: half a line",
+    ]
+
+
+def test_a_missing_package_names_its_extra():
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'unmask\[ray\]"):
+        import_extra("nosuch", "ray")

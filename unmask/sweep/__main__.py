@@ -105,11 +105,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes on this machine that share the runs; on several machines, start the same "
-        "command with the same --out on each (default: 1)",
+        default="1",
+        metavar="WHO",
+        help="who shares the runs: N processes here; ray for a Ray cluster of this machine, "
+        "ray://auto or ray://HOST:PORT for one that runs; slurm:N,KEY=VALUE,... for N jobs, such "
+        "as slurm:8,partition=gpu,gpus_per_node=1 (default: 1)",
     )
     how.add_argument(
         "--halving",
@@ -124,6 +124,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="time between checkpoints, the most that a kill can cost; 0: after every step "
         "(default: 60)",
+    )
+    how.add_argument(
+        "--track",
+        type=lambda text: tuple(_names(text)),
+        default=(),
+        metavar="NAMES",
+        help="tensorboard, wandb or both with commas, for learning curves while runs train; "
+        "runs/*/curves.csv has them in any case",
     )
     how.add_argument(
         "--dry-run",
@@ -211,14 +219,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
     from rich.console import Console
 
+    from unmask.results.recipes import worth_showing
     from unmask.results.report import find_all, render_table
-    from unmask.sweep.execute import execute_together, load_corpus, open_ledger
+    from unmask.sweep.execute import load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
-    from unmask.sweep.workers import work_together
+    from unmask.sweep.workers import do_sweeps, parse_workers
 
     # No markup: what is in [brackets] comes from data. No wrapping: a note is one line.
     console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
+    workers = parse_workers(arguments.workers)
     sweeps = [settings_from(one, console) for one in one_by_one(arguments)]
     # All corpora first: a missing file is to be known before hours of training.
     corpora = [load_corpus(settings) for settings in sweeps]
@@ -232,13 +242,10 @@ def run(arguments: argparse.Namespace) -> None:
 
             for line in describe(settings, corpus):
                 print(line)
-        else:
-            work_together(settings, console)
     if not arguments.dry_run:
-        alone = [replace(settings, workers=1) for settings in sweeps]
-        execute_together(list(zip(alone, corpora, strict=True)), console)
+        do_sweeps(list(zip(sweeps, corpora, strict=True)), workers, console)
         ledger = open_ledger(sweeps[0])
-        Console().print(render_table(find_all(ledger.results())))
+        Console().print(render_table(find_all(worth_showing(ledger.results())[0])))
         for path in write_outputs(ledger, sweeps[0].out):
             print(path)
 
@@ -267,6 +274,8 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
     """
     from unmask.backbones import find_weights
     from unmask.sweep.plan import SweepSettings
+    from unmask.sweep.workers import parse_workers
+    from unmask.training.trackers import check_trackers
 
     settings = SweepSettings(
         model=arguments.model,
@@ -279,11 +288,13 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         out=arguments.out,
         fuse=_fuse(arguments.fuse),
         halving=arguments.halving,
-        workers=arguments.workers,
+        workers=parse_workers(arguments.workers).count or 1,
         test=arguments.test,
         device=arguments.device,
         checkpoint_seconds=arguments.checkpoint_seconds,
+        track=arguments.track,
     )
+    check_trackers(settings.track)
     find_weights(settings.model)  # first of all: without them nothing else matters
     return replace(settings, baselines=_baselines(arguments, console))
 

@@ -103,7 +103,7 @@ def _train(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.settings.search is not None and not job.loaded.is_encoder:
             job.runs = known_runs(job)
-        _refuse_other_weights(job)
+        refuse_other_weights(job)
     train_together([job for job in jobs if job.settings.search is None or job.loaded.is_encoder])
     for job in jobs:
         if job.settings.search is not None and not job.loaded.is_encoder:
@@ -188,8 +188,12 @@ def runs_on(loaded: LoadedBackbone, settings: SweepSettings, corpus: Corpus) -> 
     return decoder_runs(settings, name, loaded.model.config.num_hidden_layers, fingerprint)
 
 
-def _refuse_other_weights(job: Job) -> None:
-    """A folder's name is all that a run's id knows of local weights, so their digests decide."""
+def refuse_other_weights(job: Job) -> None:
+    """A folder's name is all that a run's id knows of local weights, so their digests decide.
+
+    Raises:
+        ValueError: when the ledger has results of other weights under this name.
+    """
     for result in job.results():
         digest = result.environment.get("weights_digest", job.environment["weights_digest"])
         if digest != job.environment["weights_digest"]:
