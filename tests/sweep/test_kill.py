@@ -1,5 +1,6 @@
 """Sweeps that are killed again and again end with what an undisturbed one ends with."""
 
+import json
 import os
 import random
 import signal
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from unmask.results.ledger import Ledger
+from unmask.results.run import RunResult
 
 KILLED = -signal.SIGKILL
 
@@ -177,3 +180,50 @@ def test_real_command_killed_at_random_moments_ends_as_if_undisturbed(data_dir, 
     assert start(killed).wait() == 0
     assert (killed / "report.html").read_text().count("0110") > 0
     assert_same(killed, calm)
+
+
+STEPS = 40
+
+
+def steps_done(out: Path) -> int:
+    """Optimizer steps of all runs that are safe on disk."""
+    finished = Ledger(out / "ledger.jsonl").results()
+    done = STEPS * len(finished)
+    for path in out.rglob("checkpoint.safetensors"):
+        if path.parent.name not in {result.run.id for result in finished}:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    done += json.loads(file.metadata()["progress"])["steps"]
+            except FileNotFoundError:  # the run ended while we looked
+                continue
+    return done
+
+
+@pytest.mark.slow
+def test_sweep_killed_ten_times_at_random_moments_ends_as_if_undisturbed(
+    warm_python, data_dir, tmp_path
+):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    assert warm_python.run(arguments(data_dir, calm, STEPS), WITHOUT_PAGES) == 0
+    rng = random.Random(120)
+    codes = []
+    for moment in sorted(rng.sample(range(1, 3 * STEPS - 10), 10)):
+        pid = warm_python.start(arguments(data_dir, killed, STEPS), WITHOUT_PAGES)
+        deadline = time.monotonic() + 300
+        while steps_done(killed) < moment and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.1))
+        os.kill(pid, signal.SIGKILL)
+        codes.append(warm_python.wait())
+    assert codes == [KILLED] * 10
+    assert warm_python.run(arguments(data_dir, killed, STEPS), WITHOUT_PAGES) == 0
+    assert_same(killed, calm)
+    settings = [
+        [one.run.to_dict() for one in sorted(Ledger(out / "ledger.jsonl").results(), key=by_id)]
+        for out in (killed, calm)
+    ]
+    assert settings[0] == settings[1]
+
+
+def by_id(result: RunResult) -> str:
+    return result.run.id
