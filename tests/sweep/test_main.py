@@ -176,11 +176,12 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(small, capsys, tmp_p
     main(small)
     said = capsys.readouterr()
     out = tmp_path / "out"
-    *table, html, markdown, figure = said.out.splitlines()
-    assert [html, markdown, figure] == [
-        str(out / name) for name in ("report.html", "report.md", "figure.png")
-    ]
-    assert all(Path(path).stat().st_size > 0 for path in (html, markdown, figure))
+    tables = ("report.tex", "configurations.csv", "runs.csv")
+    written = [str(out / name) for name in ("report.html", "report.md", *tables, "figure.png")]
+    lines = said.out.splitlines()
+    table = lines[: -len(written)]
+    assert lines[-len(written) :] == written
+    assert all(Path(path).stat().st_size > 0 for path in written)
     assert any("0000" in line for line in table)
     assert any("0110" in line for line in table)
     lines = said.err.splitlines()
