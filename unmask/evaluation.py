@@ -18,6 +18,9 @@ from unmask.data.tags import spans_from_tags
 from unmask.model import UnmaskedForTokenClassification
 from unmask.training.evaluate import predict_tags
 
+NUM_WORST = 50
+"""Sentences with most mistakes that are kept for the page."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -135,7 +138,7 @@ def evaluate(
         tuple(sentences),
         tuple(map(tuple, tags)),
         score(gold, tags, num_truncated_words=num_cut),
-        find_mistakes(sentences, tags, train),
+        find_mistakes(sentences, tags, train, num_worst=NUM_WORST),
     )
 
 
