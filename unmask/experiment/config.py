@@ -50,7 +50,7 @@ class Experiment:
         """
         path = folder / CONFIG_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {CONFIG_FILE}")
+            raise FileNotFoundError(f"{folder} holds no config.json")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             variants = {
