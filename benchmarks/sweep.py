@@ -6,8 +6,9 @@
 Ways to train, all with the same sentences, adapters, optimizer and clipping: transformers' own
 class with PEFT, padded, one run after the other (with bitsandbytes' NF4 and optimizer where the
 preset says so); the same with batches of like length; this project with one run, and with many in
-a stack. Before anything is timed, outputs, losses and gradients of the first two batches are
-compared with the stock model's, and nothing is printed unless they agree.
+a stack. All take turns, round by round, so that a busy machine slows all of them. Before anything
+is timed, outputs, losses and gradients of the first two batches are compared with the stock
+model's, and nothing is printed unless they agree.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,12 @@ class Row:
 
     name: str
     runs: int
-    seconds_per_run_and_step: float
-    """Median over steps."""
-    tokens_per_second: float
-    """Real tokens of all runs; median over steps."""
-    step_seconds: list[float]
+    seconds_per_run_and_step: list[float]
+    """Median over the steps of a round, round by round."""
+    tokens_per_second: list[float]
+    """Real tokens of all runs, likewise."""
     memory_bytes: int | None
-    """The peak above what was in use before, backbone included there."""
+    """The peak of the first round above what was in use before, backbone included there."""
     estimated_bytes: int | None
     """What a sweep would print before it starts."""
 
@@ -94,7 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
     workload = _workload(loaded, recipe, arguments)
     load_before = os.getloadavg()
     gap = _checked(loaded, workload, recipe)
-    rows = _measured(loaded, workload, recipe, arguments)
+    rounds = [_measured(loaded, workload, recipe, arguments) for _ in range(arguments.rounds)]
+    rows = [_joined(same) for same in zip(*rounds, strict=True)]
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe_environment(loaded),
@@ -163,8 +164,17 @@ def _timed(
             seconds.append(time.perf_counter() - started)
             rates.append(tokens / seconds[-1])
     middle = statistics.median
-    per_run = middle(seconds) / runs
-    return Row(name, runs, per_run, middle(rates), seconds, meter.peak(), estimated)
+    per_run = [middle(seconds) / runs]
+    return Row(name, runs, per_run, [middle(rates)], meter.peak(), estimated)
+
+
+def _joined(rounds: Sequence[Row]) -> Row:
+    """One way to train, measured in several rounds."""
+    return replace(
+        rounds[0],
+        seconds_per_run_and_step=[one.seconds_per_run_and_step[0] for one in rounds],
+        tokens_per_second=[one.tokens_per_second[0] for one in rounds],
+    )
 
 
 def _stock_step(
@@ -273,18 +283,23 @@ def print_table(report: dict[str, Any]) -> None:
         f"each; padded batches have {workload['padding']} places a token; outputs, losses and "
         f"gradients agree to {report['gap']:.0e}\n"
     )
-    print(f"{'':<42}{'ms per run':>12}{'real':>10}{'times':>8}{'memory':>11}{'estimated':>12}")
-    print(f"{'':<42}{'and step':>12}{'tokens/s':>10}{'stock':>8}")
+    print(
+        f"{'':<42}{'ms per run':>12}{'real':>10}{'times stock':>23}{'memory':>11}{'estimated':>12}"
+    )
+    print(f"{'':<42}{'and step':>12}{'tokens/s':>10}{'median (range)':>23}")
+    middle = statistics.median
     stock = report["rows"][0]["seconds_per_run_and_step"]
     for row in report["rows"]:
-        sizes = [
+        seconds = row["seconds_per_run_and_step"]
+        ratios = [theirs / ours for theirs, ours in zip(stock, seconds, strict=True)]
+        spread = f"{middle(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        memory, estimated = (
             "-" if size is None else bytes_in_words(size)
             for size in (row["memory_bytes"], row["estimated_bytes"])
-        ]
+        )
         print(
-            f"{row['name']:<42}{row['seconds_per_run_and_step'] * 1e3:>12.1f}"
-            f"{row['tokens_per_second']:>10.0f}{stock / row['seconds_per_run_and_step']:>8.2f}"
-            f"{sizes[0]:>11}{sizes[1]:>12}"
+            f"{row['name']:<42}{middle(seconds) * 1e3:>12.1f}"
+            f"{middle(row['tokens_per_second']):>10.0f}{spread:>23}{memory:>11}{estimated:>12}"
         )
 
 
@@ -296,11 +311,11 @@ def plot(report: dict[str, Any], path: Path) -> None:
     times, memory = figure.subplots(1, 2)
     ours = [row for row in report["rows"] if row["estimated_bytes"] is not None]
     widths = [row["runs"] for row in ours]
-    times.plot(
-        widths, [row["seconds_per_run_and_step"] * 1e3 for row in ours], "o-", label="unmask"
-    )
-    for row, style in zip(report["rows"][:2], ("--", ":"), strict=True):
-        value = row["seconds_per_run_and_step"] * 1e3
+    milliseconds = [
+        statistics.median(row["seconds_per_run_and_step"]) * 1e3 for row in report["rows"]
+    ]
+    times.plot(widths, milliseconds[2:], "o-", label="unmask")
+    for row, value, style in zip(report["rows"], milliseconds, ("--", ":"), strict=False):
         times.axhline(value, linestyle=style, color="gray", label=row["name"])
     times.set_ylabel("ms per run and step")
     memory.plot(widths, [(row["memory_bytes"] or 0) / 2**30 for row in ours], "o-", label="peak")
@@ -343,7 +358,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", metavar="DIR", type=Path, help="a corpus; default: drawn as CoNLL-2003's")
     add("--batch-size", metavar="N", type=int, default=16, help="sentences (default: 16)")
     add("--batches", metavar="N", type=int, default=32, help="different ones (default: 32)")
-    add("--steps", metavar="N", type=int, default=10, help="timed, the median counts (default: 10)")
+    add("--steps", metavar="N", type=int, default=4, help="timed in a round (default: 4)")
+    add("--rounds", metavar="N", type=int, default=3, help="through all ways (default: 3)")
     add("--threads", metavar="N", type=int, default=2, help="of PyTorch (default: 2)")
     add("--device", metavar="NAME", help="default: a CUDA device where there is one")
     add("--output", metavar="FILE", type=Path, default=RESULTS, help="JSON (default: %(default)s)")

@@ -21,7 +21,8 @@ def run(benchmark, monkeypatch, tmp_path):
 
     def run(*extra):
         output = tmp_path / "sweep.json"
-        command = ["sweep.py", "--widths", "1,3", "--steps", "1", "--batches", "2"]
+        command = ["sweep.py", "--widths", "1,3", "--steps", "1", "--rounds", "2"]
+        command += ["--batches", "2"]
         command += ["--batch-size", "3", "--threads", "1", "--output", str(output), *extra]
         monkeypatch.setattr("sys.argv", command)
         benchmark.main()
@@ -36,10 +37,8 @@ def test_every_way_to_train_has_a_row_and_the_plot_is_drawn(run, capsys):
     assert report["gap"] < 1e-4
     assert [row["runs"] for row in report["rows"]] == [1, 1, 1, 3]
     for row in report["rows"]:
-        assert row["seconds_per_run_and_step"] * row["runs"] == pytest.approx(
-            row["step_seconds"][0]
-        )
-        assert row["tokens_per_second"] > 0
+        assert len(row["seconds_per_run_and_step"]) == len(row["tokens_per_second"]) == 2
+        assert min(row["tokens_per_second"]) > 0
     assert report["rows"][3]["estimated_bytes"] == 3 * report["rows"][2]["estimated_bytes"]
     printed = capsys.readouterr().out
     assert all(row["name"] in printed for row in report["rows"])
