@@ -61,7 +61,7 @@ def test_dotted_fields_go_over_flags_and_flags_over_the_file(parser, write):
     [
         [],
         ["--configs", "0000,0110", "--seeds", "1", "--quantization", "none", "--patience", "2"],
-        ["--configs", "layers:0,1-2", "--preset", "quick", "--no-gradient-checkpointing"],
+        ["--configs", "layers:0,1-2", "--preset", "quick", "--checkpoint-seconds", "0"],
         ["--search", "--trials", "9", "-d", "some where", "--recipe.beta1", "0.8"],
     ],
 )

@@ -74,7 +74,9 @@ def to_yaml(
     for action in parser._actions:
         key = _key(action)
         value = getattr(arguments, action.dest, None)
-        if key in OURS or action.dest in (*recipe, EXAMPLE) or value in (None, False):
+        if key in OURS or action.dest in (*recipe, EXAMPLE):
+            continue
+        if value is None or value is False or value == ():  # 0 is a value
             continue
         values[key] = _plain(value)
     values[RECIPE] = {name: _plain(value) for name, value in recipe.items()}
@@ -181,7 +183,7 @@ def _load(path: Path) -> dict[Any, Any]:
 
 
 def _tokens(path: Path, name: str, option: str, value: Any) -> list[str]:
-    if value is None or value is False:
+    if value is None or value is False or value == []:
         return []
     if value is True:
         return [option]
