@@ -73,7 +73,7 @@ def test_a_step_in_triton_keeps_no_activation_that_no_gradient_needs(
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
         model.hidden_states(batch)
-    config, rank = model.backbone.config, model.lora.rank
+    config, rank = model.backbone.config, model.run_lora[0].rank
     hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     queries, keys = heads * config.head_dim, config.num_key_value_heads * config.head_dim
     norms = 2 * (hidden + 1)  # both inputs, and one number a token

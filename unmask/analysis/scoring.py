@@ -94,7 +94,8 @@ def default_mode_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[
 
     gold, predicted = _checked_pair(gold, predicted)
     zero: Any = 0
-    return float(f1_score(gold or [["O"]], predicted or [["O"]], zero_division=zero))
+    f1: Any = f1_score(gold or [["O"]], predicted or [["O"]], zero_division=zero)
+    return float(f1)
 
 
 def sentence_counts(
