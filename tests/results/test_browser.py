@@ -65,7 +65,7 @@ def page_file(make_result, tmp_path_factory):
     about = {("made_up", "0" * 16): About(("A note.",), 0.7, settings={"data dir": "/x" * 90})}
     kept = Kept(tmp_path)
     path = tmp_path / "report.html"
-    path.write_text(render_report(find_all(results, kept), about=about, kept=kept))
+    path.write_text(render_report(find_all(results, kept), about=about))
     return path
 
 

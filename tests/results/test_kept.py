@@ -125,7 +125,7 @@ def test_runs_that_do_not_count_do_not_come_in_by_their_spans(swept, make_result
 
 def test_the_page_shows_mistakes_with_every_word_escaped(swept):
     results, kept = swept
-    page = render_report(find_all(results, kept), kept=kept)
+    page = render_report(find_all(results, kept))
     assert "The one sentence with mistakes of 0011 on test" in page
     assert '<mark class="wrong">Zoë<sub>LOC</sub></mark> &lt;b&gt; met' in page
     assert '<mark class="right">Bo Li<sub>PER</sub></mark>' in page
@@ -138,7 +138,7 @@ def test_the_page_shows_mistakes_with_every_word_escaped(swept):
 
 def test_a_page_can_be_without_text_of_the_corpus(swept):
     results, kept = swept
-    page = render_report(find_all(results, kept), kept=kept, with_sentences=False)
+    page = render_report(find_all(results, kept), with_sentences=False)
     assert "Spans on test by what became of them" in page
     assert "Zoë" not in page
     assert ">s-1:" not in page
@@ -146,7 +146,7 @@ def test_a_page_can_be_without_text_of_the_corpus(swept):
 
 def test_the_markdown_has_the_kinds_of_mistakes(swept):
     results, kept = swept
-    text = render_markdown(find_all(results, kept), kept=kept)
+    text = render_markdown(find_all(results, kept))
     assert "| **0011** | **1.5** | **0.0** | **0.5** | **0.0** | **0.0** |" in text
 
 

@@ -9,7 +9,7 @@ recall, never of F1.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from unmask.analysis.mistakes import KINDS, Mistake, sort_spans, surface_forms
@@ -101,18 +101,19 @@ def break_down(
     Raises:
         ValueError: when a run has not exactly one list of spans per sentence.
     """
+    total = Counter(key for one in sentences for key in _answers(one, one.spans))
     kinds: Counter[str] = Counter()
     confusions: Counter[tuple[str, str]] = Counter()
     wrong: Counter[int] = Counter()
-    found: Counter[tuple[str, str]] = Counter()
+    lost: Counter[tuple[str, str]] = Counter()
     num_correct = 0
     for predicted in runs:
         _check_shape(sentences, predicted)
         for index, (sentence, spans) in enumerate(zip(sentences, predicted, strict=True)):
             correct, mistakes = _sorted(sentence, spans, index)
             num_correct += len(correct)
-            found.update(_answers(sentence, set(correct)))
             if mistakes:
+                lost.update(_answers(sentence, set(sentence.spans) - set(correct)))
                 wrong[index] += len(mistakes)
                 kinds.update(one.kind for one in mistakes)
                 confusions.update(
@@ -124,7 +125,7 @@ def break_down(
         len(runs),
         num_correct,
         {kind: kinds[kind] for kind in KINDS},
-        _recall(sentences, found, len(runs)),
+        _recall(total, lost, len(runs)),
         dict(sorted(confusions.items(), key=lambda item: (-item[1], item[0]))),
         dict(wrong),
     )
@@ -138,7 +139,7 @@ def _sorted(
     return sort_spans(sentence.spans, predicted, index)
 
 
-def _answers(sentence: GoldSentence, wanted: set[Span]) -> list[tuple[str, str]]:
+def _answers(sentence: GoldSentence, wanted: Collection[Span]) -> list[tuple[str, str]]:
     """(question, answer) for each gold span that is wanted."""
     return [
         (question, answer(sentence, span, seen))
@@ -149,15 +150,14 @@ def _answers(sentence: GoldSentence, wanted: set[Span]) -> list[tuple[str, str]]
 
 
 def _recall(
-    sentences: Sequence[GoldSentence], found: Counter[tuple[str, str]], num_runs: int
+    total: Counter[tuple[str, str]], lost: Counter[tuple[str, str]], num_runs: int
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Answers in their order; those that no gold span gives are left out."""
-    total = Counter(key for one in sentences for key in _answers(one, set(one.spans)))
     return {
         question: {
-            answer: (found[question, answer], total[question, answer] * num_runs)
+            answer: (num_gold * num_runs - lost[question, answer], num_gold * num_runs)
             for answer in answers
-            if total[question, answer]
+            if (num_gold := total[question, answer])
         }
         for question, answers in _ANSWERS.items()
     }

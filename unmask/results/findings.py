@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from unmask.config import group_sizes
 from unmask.results.groups import (
@@ -39,6 +40,9 @@ from unmask.results.statistics import (
     summarize,
     validation_test_correlation,
 )
+
+if TYPE_CHECKING:
+    from unmask.results.kept_mistakes import MistakesFound
 
 MAX_EXHAUSTIVE_GROUPS = 6
 """Codes up to this long are usually all run; longer ones are searched."""
@@ -94,6 +98,8 @@ class Findings:
     pair_tests: tuple[PairTest, ...]
     layer_effects: tuple[LayerEffect, ...]
     caveats: tuple[str, ...]
+    mistakes: MistakesFound | None = None
+    """Put in by `unmask.results.kept_mistakes`, where predictions were kept."""
 
     @property
     def main_rows(self) -> list[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import count
 
 from unmask.recipe import Recipe
@@ -146,10 +146,13 @@ def by_configuration(results: Sequence[RunResult]) -> dict[str, list[RunResult]]
 
 
 def _check_same_but_configuration_and_seed(run: Run, other: Run) -> None:
-    if replace(run, config="", seed=0) == replace(other, config="", seed=0):
+    differing = [
+        one.name
+        for one in fields(Run)
+        if one.name not in ("config", "seed") and getattr(run, one.name) != getattr(other, one.name)
+    ]
+    if not differing:
         return
-    left, right = run.to_dict(), other.to_dict()
-    differing = [name for name in left if left[name] != right[name]]
     raise ValueError(
         f"{run.name} and {other.name} differ in {', '.join(differing)}; results that differ "
         "in more than configuration and seed cannot be averaged: separate them with "

@@ -7,7 +7,7 @@ sides are read on one split, the test split where it was scored, else validation
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unmask.analysis.breakdown import Breakdown, GoldSentence, break_down
 from unmask.results.findings import Findings, Row
@@ -27,6 +27,11 @@ class MistakesFound:
     sentences: list[GoldSentence]
     breakdowns: Mapping[str, Breakdown]
     predicted: Mapping[int, Spans]
+
+
+def with_mistakes(findings: Findings, kept: Kept | None) -> Findings:
+    """The findings with the mistakes that were kept, if any."""
+    return replace(findings, mistakes=find_kept_mistakes(findings, kept))
 
 
 def find_kept_mistakes(findings: Findings, kept: Kept | None) -> MistakesFound | None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from unmask.results.about import About
 from unmask.results.findings import Findings, find
-from unmask.results.groups import group_results
+from unmask.results.groups import Group, group_results
 from unmask.results.kept import Kept
-from unmask.results.kept_mistakes import find_kept_mistakes
+from unmask.results.kept_mistakes import with_mistakes
 from unmask.results.mistake_tables import kinds_table
 from unmask.results.run import RunResult
 from unmask.results.statistics_tables import layers_table
@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 def find_all(results: Iterable[RunResult], kept: Kept | None = None) -> list[Findings]:
     """Findings of every task, backbone and recipe that there are results of."""
-    return [find(group, kept and kept.counts) for group in group_results(results)]
+    return find_in(group_results(results), kept)
+
+
+def find_in(groups: Iterable[Group], kept: Kept | None = None) -> list[Findings]:
+    """Findings of groups, with what was kept of their predictions."""
+    return [with_mistakes(find(group, kept and kept.counts), kept) for group in groups]
 
 
 def render_report(
@@ -46,7 +51,6 @@ def render_report(
     title: str = "Which layers should look right",
     warnings: Sequence[str] = (),
     about: Mapping[tuple[str, str], About] | None = None,
-    kept: Kept | None = None,
     with_sentences: bool = True,
 ) -> str:
     """One self-contained HTML page: no scripts, no fonts or files from anywhere else.
@@ -56,25 +60,23 @@ def render_report(
         title: the heading of the page.
         warnings: what was odd about the ledger (`Ledger.warnings()`).
         about: what is known of a corpus, by (task, data fingerprint).
-        kept: where predictions and counts per sentence are, for tests and mistakes.
         with_sentences: show the worst sentences, which are text of the corpus.
     """
     from unmask.results.report_html import Page, render_page
 
-    return render_page(Page(title, warnings, about or {}, kept, with_sentences), sections)
+    return render_page(Page(title, warnings, about or {}, with_sentences), sections)
 
 
 def render_markdown(
     sections: Sequence[Findings],
     title: str = "Which layers should look right",
-    kept: Kept | None = None,
 ) -> str:
     """The answer and the tables of scores, for a README or a pull request."""
     by_task = tasks_table(sections)
     parts = [
         f"# {escape_markdown(title)}",
         *([table_to_markdown(by_task)] if by_task else []),
-        *(_markdown_section(findings, kept) for findings in sections),
+        *(_markdown_section(findings) for findings in sections),
     ]
     if not sections:
         parts.append("There are no results yet.")
@@ -103,7 +105,7 @@ def render_table(sections: Sequence[Findings]) -> RichTable:
     return shown
 
 
-def _markdown_section(findings: Findings, kept: Kept | None) -> str:
+def _markdown_section(findings: Findings) -> str:
     parts = [
         f"## {escape_markdown(findings.group.title)}",
         escape_markdown(answer(findings)),
@@ -121,8 +123,8 @@ def _markdown_section(findings: Findings, kept: Kept | None) -> str:
         parts += [table_to_markdown(layers), escape_markdown(layers_in_words(findings))]
     if labels := labels_compared_table(findings):
         parts.append(table_to_markdown(labels))
-    if mistakes := find_kept_mistakes(findings, kept):
-        parts.append(table_to_markdown(kinds_table(mistakes)))
+    if findings.mistakes:
+        parts.append(table_to_markdown(kinds_table(findings.mistakes)))
     if sentences := statistics_in_words(findings):
         parts.append("\n".join(f"- {one}" for one in sentences))
     parts.append(scoring_in_words(findings.group.every_result))

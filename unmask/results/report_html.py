@@ -14,8 +14,6 @@ from pathlib import Path
 from unmask.results.about import About
 from unmask.results.effect_plots import layer_figure
 from unmask.results.findings import Findings
-from unmask.results.kept import Kept
-from unmask.results.kept_mistakes import find_kept_mistakes
 from unmask.results.plots import configuration_figure, curve_figure
 from unmask.results.report_answer import answer_html, overview_html
 from unmask.results.report_mistakes import mistakes_html
@@ -59,14 +57,13 @@ _NO_FIGURES = (
 class Page:
     """What a page holds besides the findings of its sections.
 
-    `about` maps (task, data fingerprint) to what the sweep knows of the corpus; `kept` finds
-    predictions.
+    `about` maps (task, data fingerprint) to what the sweep knows of the corpus;
+    `with_sentences` shows the worst sentences, which are text of the corpus.
     """
 
     title: str
     warnings: Sequence[str] = ()
     about: Mapping[tuple[str, str], About] = field(default_factory=dict)
-    kept: Kept | None = None
     with_sentences: bool = True
 
     def about_group(self, findings: Findings) -> About:
@@ -114,9 +111,7 @@ def _section(page: Page, findings: Findings, number: int, figures: Figures) -> s
         "Scores": _scores(findings),
         "Layer by layer": _layers(findings, number, figures),
         "Labels": _labels(findings),
-        "Mistakes": mistakes_html(
-            find_kept_mistakes(findings, page.kept), number, figures, page.with_sentences
-        ),
+        "Mistakes": mistakes_html(findings.mistakes, number, figures, page.with_sentences),
         "Learning curves": _curves(findings, number, figures),
         "How it was scored": f"<p>{escape(scoring_in_words(results))}</p>",
         "How it was made": _how_it_was_made(about, findings),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -46,7 +46,8 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "recipe": self.recipe.to_dict()}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**values, "recipe": self.recipe.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Run:

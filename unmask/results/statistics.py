@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from unmask.results.groups import by_configuration, in_gray_order, is_unmasking_code, num_open
@@ -55,7 +55,12 @@ def summarize(values: Iterable[float]) -> Summary:
     values = list(values)
     if not values:
         raise ValueError("there is no mean of no values; leave configurations without scores out")
-    return Summary(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+    mean = fmean(values)
+    if len(values) == 1:
+        return Summary(mean, None, 1)
+    # statistics.stdev reckons in fractions, which takes seconds over the runs of a search.
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return Summary(mean, math.sqrt(squares / (len(values) - 1)), len(values))
 
 
 def f1_of(result: RunResult, split: str) -> float | None:

@@ -61,10 +61,9 @@ def write_outputs(
         ValueError: when no title has `only` in it, or when `corpora.json` or something else that
             was kept is damaged.
     """
-    from unmask.results.findings import find
     from unmask.results.groups import group_results
     from unmask.results.recipes import worth_showing
-    from unmask.results.report import render_markdown, render_report
+    from unmask.results.report import find_in, render_markdown, render_report
     from unmask.results.report_parts import MAX_DRAWN_SECTIONS
     from unmask.results.table_files import configurations_csv, latex, runs_csv
 
@@ -75,14 +74,14 @@ def write_outputs(
     groups = group_results(everything)
     if only is not None:
         groups, folder = _named(groups, only), folder / f"only-{_in_file_names(only)}"
-    sections = [find(group, kept.counts) for group in groups]
+    sections = find_in(groups, kept)
     shown = {one.run.id for group in groups for one in group.every_result}
     results = [one for one in everything if one.run.id in shown]
     texts = {
         "report.html": render_report(
-            sections, TITLE, [*contents.warnings, *left_out], about, kept, with_sentences
+            sections, TITLE, [*contents.warnings, *left_out], about, with_sentences
         ),
-        "report.md": render_markdown(sections, TITLE, kept),
+        "report.md": render_markdown(sections, TITLE),
         "report.tex": latex(sections),
         "configurations.csv": configurations_csv(sections),
         "runs.csv": runs_csv(results),
