@@ -163,3 +163,19 @@ def test_a_pack_moves_with_its_run_offsets_left_on_the_host():
     assert isinstance(batch, PackedBatch)
     assert batch.token_ids.device.type == batch.causal.device.type == "meta"
     assert batch.run_offsets.tolist() == [0, 5, 6]
+
+
+def test_labelled_tokens_are_found_once_and_travel_with_the_batch():
+    def sentence(*label_ids):
+        places = tuple(range(len(label_ids)))
+        return EncodedSentence("s", places, places, label_ids, 0)
+
+    runs = [[sentence(3, -100), sentence(1)], [], [sentence(-100, 2, 4)]]
+    batch = pack(runs, [[True]] * 3)
+    for pack_or_copy in (batch, batch.to("cpu")):
+        labelled = pack_or_copy.labelled
+        assert labelled.places.tolist() == [0, 2, 4, 5]
+        assert labelled.label_ids.tolist() == [3, 1, 2, 4]
+        assert labelled.run_offsets.tolist() == [0, 2, 2, 4]
+        assert labelled.run_offsets.dtype == torch.int32
+        assert pack_or_copy.labelled is labelled

@@ -313,16 +313,13 @@ class UnmaskedForTokenClassification(Labeler):
             Logits [labelled, tags] and int32 [runs + 1], where each run's labelled tokens begin.
             Tags that a run does not have are at minus infinity.
         """
-        labelled = batch.label_ids != IGNORED_LABEL
-        places = labelled.nonzero().flatten()
-        offsets = torch.searchsorted(places.cpu(), batch.run_offsets.long()).int()
+        places, _, offsets = batch.labelled
         hidden = self.hidden_states(batch)
         if self.training:
             hidden = self.route.dropout(hidden, self.head_dropout, HEAD_INDEX)
         hidden = hidden[places].to(self.score_weight.dtype)
-        bias = torch.repeat_interleave(
-            self.score_bias, offsets.diff().long().to(self.device), dim=0
-        )
+        counts = offsets.diff().long().to(self.device, non_blocking=True)
+        bias = self.score_bias.repeat_interleave(counts, dim=0, output_size=len(places))
         logits = grouped_linear(hidden, self.score_weight, offsets) + bias
         return without_absent(logits, list(map(len, self.run_tags)), offsets), offsets
 
@@ -334,8 +331,7 @@ class UnmaskedForTokenClassification(Labeler):
         """
         logits, offsets = self.logits(batch)
         logits = self.route.guard(logits)
-        labels = batch.label_ids[batch.label_ids != IGNORED_LABEL]
-        per_word = F.cross_entropy(logits, labels, reduction="none")
+        per_word = F.cross_entropy(logits, batch.labelled.label_ids, reduction="none")
         counts = offsets.diff().tolist()
         return torch.stack([part.sum() / max(len(part), 1) for part in per_word.split(counts)])
 

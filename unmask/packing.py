@@ -16,11 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
+
+
+class Labelled(NamedTuple):
+    """The labelled tokens of a pack."""
+
+    places: Tensor
+    """int64 [labelled], their indices."""
+    label_ids: Tensor
+    """int64 [labelled]."""
+    run_offsets: Tensor
+    """int32 [runs + 1] on the CPU, where each run's labelled tokens begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +117,25 @@ class PackedBatch:
         """int32 [S], tokens of each sentence."""
         return self.cu_seqlens.diff()
 
+    @cached_property
+    def labelled(self) -> Labelled:
+        """The tokens at which something is predicted. Found on the CPU, before `to`."""
+        places = (self.label_ids != IGNORED_LABEL).nonzero().flatten()
+        offsets = torch.searchsorted(places.cpu(), self.run_offsets.long()).int()
+        return Labelled(places, self.label_ids[places], offsets)
+
     def to(self, device: torch.device | str) -> PackedBatch:
-        """The same batch on `device`; run offsets stay on the host, which reads them."""
+        """The same batch on `device`; run offsets stay on the host, which reads them.
+
+        Nothing that a training step asks of the batch then waits for the device.
+        """
         tensors = ("token_ids", "position_ids", "label_ids", "cu_seqlens", "causal")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in tensors}
-        return replace(self, **moved)
+        batch = replace(self, **moved)
+        places, label_ids = (x.to(device, non_blocking=True) for x in self.labelled[:2])
+        # In the place where `cached_property` keeps it.
+        batch.__dict__["labelled"] = Labelled(places, label_ids, self.labelled.run_offsets)
+        return batch
 
 
 def pack(

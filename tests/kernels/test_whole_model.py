@@ -1,5 +1,6 @@
 """All kernels at once: a training step of a decoder, every operation in Triton."""
 
+import pytest
 import torch
 
 from unmask import kernels
@@ -84,3 +85,17 @@ def test_a_step_in_triton_keeps_no_activation_that_no_gradient_needs(
     # Below the first adapter there is no gradient: the first norm keeps nothing, the last does.
     counted = sum(tensor.untyped_storage().nbytes() // 4 for tensor in kept.values())
     assert counted == batch.num_tokens * 4 * per_layer
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nothing_in_a_step_waits_for_the_device(load_random):
+    model = stack(load_random, "cuda")
+    step(model)  # compiles
+    batch = model.batch(RUNS)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with model.route(batch, Draw((1, 2), (3, 4))):
+            model.losses(batch).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
