@@ -97,6 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         quantize_linears(loaded.model, loaded.dtype)
     print(f"{loaded.weights.name}, {dtype}, {arguments.quantization}; {workload.describe()}\n")
     rows: list[dict[str, Any]] = []
+    load_before = os.getloadavg()
     expected: list[Tensor] | None = None
     for way in ways(loaded, workload, recipe, arguments):
         found = way.first()
@@ -122,6 +123,7 @@ def run(arguments: argparse.Namespace) -> None:
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
+        "load_average": {"before": load_before, "after": os.getloadavg()},
         "settings": {key: value for key, value in vars(arguments).items() if key != "output"},
         "workload": workload.describe(),
         "rows": rows,
