@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def test_the_page_of_commands_has_every_command():
     page = load("_pages").commands_page()
     for name in parsers()[1]:
         assert f"\n## unmask {name}\n" in page
+
+
+def test_every_test_that_a_page_names_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/concepts/lessons.md").read_text()))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/**/*.md")), ids=lambda path: path.name)
