@@ -1,5 +1,7 @@
 """What a group of results is said to show."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,13 @@ from unmask.results.tables import (
     main_table,
     recipe_table,
 )
-from unmask.results.wording import answer, gain_in_words, scoring_in_words, statistics_in_words
+from unmask.results.wording import (
+    answer,
+    gain_in_words,
+    scoring_in_words,
+    statistics_in_words,
+    verdict,
+)
 
 VALIDATION = {"0000": 0.70, "1111": 0.80, "0011": 0.85, "0001": 0.82, "1000": 0.75}
 
@@ -225,6 +233,9 @@ def test_gains_are_corrected_for_all_that_are_shown(make_result):
     assert smaller.p_holm == pytest.approx(2 * smaller.comparison.p_value)
     assert larger.p_holm == larger.comparison.p_value
     assert f"(Holm {format_p(smaller.p_holm)})" in gain_in_words(smaller)
+    assert verdict(replace(smaller, p_holm=0.049)) == "better beyond the noise of the seeds"
+    unsure = verdict(replace(smaller, p_holm=0.051))
+    assert unsure == "better, but not surely so among several comparisons"
 
 
 def test_tests_are_reported_with_their_observations(make_result):

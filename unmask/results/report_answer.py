@@ -30,6 +30,7 @@ def overview_html(sections: Sequence[Findings]) -> str:
             format_summary(chosen.test if chosen else None),
             _gain_cell(gains, is_fully_causal, chosen and chosen.name),
             _gain_cell(gains, is_fully_open, chosen and chosen.name),
+            _gain_over_baselines(findings, gains),
         ]
         link = f'<a href="#section-{number}">{escape(findings.group.title)}</a>'
         rows.append(f'<tr><th scope="row">{link}</th>{"".join(map(cell_to_html, cells))}</tr>')
@@ -40,6 +41,7 @@ def overview_html(sections: Sequence[Findings]) -> str:
         "test F1",
         "over all causal",
         "over all open",
+        "over the best baseline",
     )
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     return (
@@ -112,3 +114,9 @@ def _gain_cell(
         return "chosen itself"
     found = [gain for name, gain in gains.items() if is_end(name)]
     return f"{found[0]:+.3f}" if found else NOT_MEASURED
+
+
+def _gain_over_baselines(findings: Findings, gains: Mapping[str, float]) -> str:
+    """The smallest gain, which is that over the best of them."""
+    found = [gains[row.name] for row in findings.baselines if row.name in gains]
+    return f"{min(found):+.3f}" if found else NOT_MEASURED

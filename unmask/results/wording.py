@@ -10,6 +10,9 @@ from unmask.results.output_side import OutputSideTest
 from unmask.results.run import RunResult
 from unmask.results.tables import NOT_MEASURED, format_p, format_summary
 
+SURE = 0.05
+"""Corrected p-values above this are not called sure."""
+
 
 def answer(findings: Findings) -> str:
     """The choice and its scores in one or two sentences."""
@@ -62,17 +65,16 @@ def name_against(gain: Gain) -> str:
 
 
 def verdict(gain: Gain) -> str:
-    """What the interval allows to say, in a few words."""
+    """What the interval and the corrected p-value allow to say, in a few words."""
     interval = gain.comparison.interval
     if interval is None:
         return "no interval, so nothing is certain"
-    if interval[0] > 0:
-        return "better beyond the noise of the seeds"
-    return (
-        "worse beyond the noise of the seeds"
-        if interval[1] < 0
-        else "not told apart by these seeds"
-    )
+    if interval[0] <= 0 <= interval[1]:
+        return "not told apart by these seeds"
+    side = "better" if interval[0] > 0 else "worse"
+    if gain.p_holm is not None and gain.p_holm > SURE:
+        return f"{side}, but not surely so among several comparisons"
+    return f"{side} beyond the noise of the seeds"
 
 
 def gains_footnote(gains: Sequence[Gain]) -> str:
@@ -143,7 +145,7 @@ def layers_in_words(findings: Findings) -> str:
     best = max(known, key=lambda one: one.average.difference if one.average else 0.0)
     assert best.average is not None, "known effects only"
     where = f"group {best.number}" + (f" (layers {best.name})" if best.layers else "")
-    surely = [one for one in known if one.p_holm is not None and one.p_holm < 0.05]
+    surely = [one for one in known if one.p_holm is not None and one.p_holm <= SURE]
     sure = f"{len(surely)} of {len(known)} effects are beyond the noise of the seeds (Holm p < .05)"
     return (
         f"On average, opening {where} changes F1 most upwards: {best.average.difference:+.3f}. "
