@@ -105,6 +105,8 @@ def test_gains_of_the_scale_study_are_paired_at_one_checkpoint(folder):
     assert verdict.measured == {"t": -0.05}
     assert not judge({"claim": "open_decoder", "checkpoint": 4, "at_least": 0.0}, out).holds
     assert not judge({"claim": "open_decoder", "checkpoint": 3, "at_most": 0.0}, out).holds
+    assert judge({"claim": "untrained_are_one"}, out).measured == {"t": 0.0}
+    assert judge({"claim": "untrained_are_one"}, out).holds
     helps = {"claim": "pretraining_helps", "first": 0, "last": 4}
     assert judge({**helps, "at_least": 0.3}, out).holds
     assert not judge({**helps, "at_least": 0.31}, out).holds

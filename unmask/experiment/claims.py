@@ -26,6 +26,7 @@ from unmask.results.statistics import (
     validation_test_correlation,
 )
 from unmask.scale.figure import scores_by_task
+from unmask.scale.finetune import VARIANTS
 
 DIGITS = 4
 
@@ -171,6 +172,21 @@ def pretraining_helps(out: Path, first: int, last: int, at_least: float) -> Verd
     )
 
 
+def untrained_are_one(out: Path) -> Verdict:
+    """Without pre-training the encoder and the decoder without its mask are one model."""
+    encoder, _, opened = VARIANTS
+    gains = {}
+    for study in scores_by_task(Ledger(out / "ledger.jsonl").results()):
+        gain = study.gain(0, encoder, opened)
+        if gain is not None:
+            gains[study.task] = _rounded(gain.difference)
+    return Verdict(
+        "from checkpoint 0 the encoder and the decoder without its mask score the same",
+        bool(gains) and not any(gains.values()),
+        gains,
+    )
+
+
 def generation_stays_behind(out: Path, at_least: float) -> Verdict:
     """The chosen configuration as a token classifier beats the instruction-tuned model."""
     results = Ledger(out / "ledger.jsonl").results()
@@ -196,6 +212,7 @@ CLAIMS: dict[str, Claim] = {
     "rdrr_counts": rdrr_counts,
     "open_decoder": open_decoder,
     "pretraining_helps": pretraining_helps,
+    "untrained_are_one": untrained_are_one,
     "generation_stays_behind": generation_stays_behind,
 }
 

@@ -115,6 +115,8 @@ def checkpoint_table(study: TaskScores) -> str:
 
 
 def _draw(axes: Axes, study: TaskScores) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for variant in VARIANTS:
         points = [
             (number, summary)
@@ -132,6 +134,7 @@ def _draw(axes: Axes, study: TaskScores) -> None:
         high = [mean + sd for mean, sd in zip(means, spreads, strict=True)]
         axes.fill_between(xs, low, high, color=color, alpha=0.18, lw=0)
     axes.set_title(study.task.replace("$", r"\$"), fontsize=10, color=COLORS["ink"])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("checkpoint of pre-training")
     axes.set_ylabel("validation micro F1, strict")
     axes.spines[["top", "right"]].set_visible(False)
