@@ -65,8 +65,10 @@ class Row:
     runs: int
     seconds_per_run_and_step: list[float]
     """Median over the steps of a round, round by round."""
+    cpu_seconds_per_run_and_step: list[float]
+    """Of the process, likewise: what a busy machine leaves nearly as it is."""
     tokens_per_second: list[float]
-    """Real tokens of all runs, likewise."""
+    """Real tokens of all runs, likewise, by the clock."""
     memory_bytes: int | None
     """The peak of the first round above what was in use before, backbone included there."""
     estimated_bytes: int | None
@@ -154,18 +156,19 @@ def _measured(
 def _timed(
     name: str, runs: int, step: Step, num_steps: int, meter: MemoryMeter, estimated: int | None
 ) -> Row:
-    seconds, rates = [], []
+    seconds, cpu_seconds, rates = [], [], []
     for index in range(WARM_UP + num_steps):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         tokens = step(index)
         if meter.device.type == "cuda":
             torch.cuda.synchronize(meter.device)
         if index >= WARM_UP:
             seconds.append(time.perf_counter() - started)
+            cpu_seconds.append(time.process_time() - cpu_started)
             rates.append(tokens / seconds[-1])
     middle = statistics.median
-    per_run = [middle(seconds) / runs]
-    return Row(name, runs, per_run, [middle(rates)], meter.peak(), estimated)
+    per_run, cpu_per_run = [middle(seconds) / runs], [middle(cpu_seconds) / runs]
+    return Row(name, runs, per_run, cpu_per_run, [middle(rates)], meter.peak(), estimated)
 
 
 def _joined(rounds: Sequence[Row]) -> Row:
@@ -173,6 +176,7 @@ def _joined(rounds: Sequence[Row]) -> Row:
     return replace(
         rounds[0],
         seconds_per_run_and_step=[one.seconds_per_run_and_step[0] for one in rounds],
+        cpu_seconds_per_run_and_step=[one.cpu_seconds_per_run_and_step[0] for one in rounds],
         tokens_per_second=[one.tokens_per_second[0] for one in rounds],
     )
 
@@ -283,22 +287,23 @@ def print_table(report: dict[str, Any]) -> None:
         f"each; padded batches have {workload['padding']} places a token; outputs, losses and "
         f"gradients agree to {report['gap']:.0e}\n"
     )
-    print(
-        f"{'':<42}{'ms per run':>12}{'real':>10}{'times stock':>23}{'memory':>11}{'estimated':>12}"
-    )
-    print(f"{'':<42}{'and step':>12}{'tokens/s':>10}{'median (range)':>23}")
+    heads = ("ms per run", "CPU ms", "real", "times stock by CPU", "memory", "estimated")
+    sizes = (12, 9, 10, 23, 11, 12)
+    print(" " * 42 + "".join(f"{head:>{size}}" for head, size in zip(heads, sizes, strict=True)))
+    print(f"{'':<42}{'and step':>12}{'':>9}{'tokens/s':>10}{'median (range)':>23}")
     middle = statistics.median
-    stock = report["rows"][0]["seconds_per_run_and_step"]
+    stock = report["rows"][0]["cpu_seconds_per_run_and_step"]
     for row in report["rows"]:
-        seconds = row["seconds_per_run_and_step"]
-        ratios = [theirs / ours for theirs, ours in zip(stock, seconds, strict=True)]
+        cpu_seconds = row["cpu_seconds_per_run_and_step"]
+        ratios = [theirs / ours for theirs, ours in zip(stock, cpu_seconds, strict=True)]
         spread = f"{middle(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         memory, estimated = (
             "-" if size is None else bytes_in_words(size)
             for size in (row["memory_bytes"], row["estimated_bytes"])
         )
         print(
-            f"{row['name']:<42}{middle(seconds) * 1e3:>12.1f}"
+            f"{row['name']:<42}{middle(row['seconds_per_run_and_step']) * 1e3:>12.1f}"
+            f"{middle(cpu_seconds) * 1e3:>9.1f}"
             f"{middle(row['tokens_per_second']):>10.0f}{spread:>23}{memory:>11}{estimated:>12}"
         )
 
@@ -312,12 +317,12 @@ def plot(report: dict[str, Any], path: Path) -> None:
     ours = [row for row in report["rows"] if row["estimated_bytes"] is not None]
     widths = [row["runs"] for row in ours]
     milliseconds = [
-        statistics.median(row["seconds_per_run_and_step"]) * 1e3 for row in report["rows"]
+        statistics.median(row["cpu_seconds_per_run_and_step"]) * 1e3 for row in report["rows"]
     ]
     times.plot(widths, milliseconds[2:], "o-", label="unmask")
     for row, value, style in zip(report["rows"], milliseconds, ("--", ":"), strict=False):
         times.axhline(value, linestyle=style, color="gray", label=row["name"])
-    times.set_ylabel("ms per run and step")
+    times.set_ylabel("CPU ms per run and step")
     memory.plot(widths, [(row["memory_bytes"] or 0) / 2**30 for row in ours], "o-", label="peak")
     memory.plot(widths, [row["estimated_bytes"] / 2**30 for row in ours], "x:", label="estimated")
     memory.set_ylabel("GiB beside the backbone")
