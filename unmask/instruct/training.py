@@ -165,7 +165,8 @@ def tune(
 
 def save_tuned(model: Any, folder: Path, summary: TuningSummary) -> None:
     """The adapter in PEFT's format; the summary last, as the sign that all is there."""
-    model.save_pretrained(folder)
+    # Embeddings are never trained; "auto" looks for a config.json that GGUF weights do not have.
+    model.save_pretrained(folder, save_embedding_layers=False)
     (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary)), encoding="utf-8")
 
 
