@@ -18,6 +18,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.training.checkpoint import read_checkpoint, write_checkpoint
 from unmask.training.module import FusedRuns, Trainee
 from unmask.training.progress import ProgressBar
+from unmask.training.ranks import Ranks
 from unmask.training.validation import Validation, Watch
 
 CHECKPOINT_SECONDS = 60.0
@@ -56,23 +57,30 @@ def fit(
         more: callbacks of the caller's.
 
     Raises:
-        ValueError: for a recipe with patience and nothing to watch.
+        ValueError: for a recipe with patience and nothing to watch, and for something to watch
+            where several processes train together.
         RuntimeError: when a layer does not see what its configuration says; nothing is trained.
     """
     if watch is None and any(trainee.recipe.patience is not None for trainee in trainees):
         raise ValueError("a recipe with patience needs validation sentences: give watch=Watch(...)")
+    ranks = Ranks.here()
+    if watch is not None and ranks.size > 1:
+        raise ValueError(
+            f"{ranks.size} processes train together, which cannot watch validation: leave watch out"
+        )
     _prove(model, range(model.num_runs))
     module = FusedRuns(model, trainees)
     # Changed in place when a run takes the place of another.
     kept = None if folders is None else list(folders)
-    callbacks: list[Callback] = [ProgressBar()] if show_progress else []
+    callbacks: list[Callback] = [ProgressBar()] if show_progress and ranks.is_first else []
     validation = None if watch is None else Validation(watch, kept)
     if validation is not None:
         callbacks.append(validation)  # before checkpoints, which store what it finds
     if kept is not None:
         for run, folder in enumerate(kept):
             _resume(module, run, folder)
-        callbacks.append(_Checkpoints(kept, checkpoint_seconds))
+        if ranks.is_first:
+            callbacks.append(_Checkpoints(kept, checkpoint_seconds))
     callbacks += more
     if on_end is not None:
         callbacks.append(_StopAtAnEnd())  # after validation, which may end a run

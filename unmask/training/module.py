@@ -3,6 +3,7 @@
 Optimisation is manual because every run clips, steps and schedules by itself, and because the
 route must be held around forward and backward. The loss that goes backward is the sum over runs
 of each run's own mean; a mean over all tokens would let long batches of one run weigh on another.
+Several processes may train one stack, see `ranks`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from unmask.recipe import Recipe
 from unmask.training.batches import Schedule
 from unmask.training.checkpoint import Progress
 from unmask.training.optimizer import RunOptimizer
+from unmask.training.ranks import Ranks
 
 
 @dataclass
@@ -76,6 +78,7 @@ class FusedRuns(LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.trainees = list(trainees)
+        self.ranks = Ranks.here()
         self.run_optimizers = [
             self._optimizer(run, trainee) for run, trainee in enumerate(self.trainees)
         ]
@@ -123,18 +126,25 @@ class FusedRuns(LightningModule):
         started = time.monotonic()
         active = [trainee.active for trainee in self.trainees]
         steps = tuple(trainee.progress.microbatches for trainee in self.trainees)
-        draw = Draw(tuple(trainee.seed for trainee in self.trainees), steps)
+        part = self.ranks.part([t.batch(at) for t, at in zip(self.trainees, steps, strict=True)])
+        draw = Draw(tuple(self.ranks.seed(t.seed) for t in self.trainees), steps)
         for trainee, optimizer in zip(self.trainees, self.run_optimizers, strict=True):
             if trainee.recipe.keep_last_microbatch_only:
                 optimizer.clear()
         with self.model.route(batch, draw):
             losses = self.model.losses(batch)
+            losses = losses * losses.new_tensor(part.shares)
             self.manual_backward((losses * self._weights(losses)).sum())
-        values = losses.detach().tolist()
-        tokens = batch.run_offsets.diff().tolist()
+        values = self.ranks.sum(losses.detach()).tolist()
+        ending = [
+            run
+            for run, (trainee, at) in enumerate(zip(self.trainees, steps, strict=True))
+            if active[run] and trainee.schedule.ends_window(at)
+        ]
+        self.ranks.sum_gradients(self.model.stacked_parameters().values(), ending)
         for run, (trainee, is_active) in enumerate(zip(self.trainees, active, strict=True)):
             if is_active:
-                trainee.progress.tokens += tokens[run]
+                trainee.progress.tokens += part.num_tokens[run]
                 self._finish_microbatch(run, trainee, values[run])
         elapsed = time.monotonic() - started
         for trainee, is_active in zip(self.trainees, active, strict=True):
@@ -177,5 +187,6 @@ class _DueBatches(IterableDataset[PackedBatch]):
             batches = [t.batch(at) for t, at in zip(trainees, due, strict=True)]
             if not any(batches):
                 return
-            yield pack(batches, self.module.model.causal)
+            part = self.module.ranks.part(batches)
+            yield pack(part.sentences, self.module.model.causal)
             due = [at + 1 for at in due]
