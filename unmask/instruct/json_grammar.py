@@ -34,8 +34,8 @@ def object_of(values: Sequence[tuple[str, str]]) -> str:
 def lists_by_key(keys: Sequence[str], element: str = STRING) -> Grammar:
     """An object with a list for every key; keys are in JSON already.
 
-    >>> lists_by_key(['"a"', '"b"']).closers[:2]
-    (']}', '"]}')
+    >>> lists_by_key(['"a"', '"b"']).closers[:3]
+    ('', ']}', '"]}')
     """
     pattern = object_of([(key, list_of(element)) for key in keys])
     return Grammar(rf" ?{pattern}", _endings(keys))
