@@ -95,8 +95,7 @@ def test_loss_and_logits_equal_a_forward_pass_by_hand(load_random, mask):
     for name, layer in model.lora_layers:
         base: Any = layer.base
         base.weight.data = layer.merged_weight(base.weight, run=0)
-        parent, _, child = name.rpartition(".")
-        setattr(backbone.get_submodule(parent), child, base)
+        backbone.set_submodule(name, base)
     losses = []
     for row, kept in enumerate(mask.bool()):
         states = backbone(ids[row, kept][None]).last_hidden_state[0]

@@ -213,5 +213,4 @@ class Labeler(nn.Module, ABC):
     @torch.no_grad()
     def _swap_adapters(self, modules: dict[str, Any]) -> None:
         for name, module in modules.items():
-            parent, _, child = name.rpartition(".")
-            setattr(self.backbone.get_submodule(parent), child, module)
+            self.backbone.set_submodule(name, module)

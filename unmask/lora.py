@@ -280,8 +280,7 @@ def inject(
         for index, (name, module) in enumerate(target_layers(backbone, targets))
     ]
     for name, layer in layers:
-        parent, _, child = name.rpartition(".")
-        setattr(backbone.get_submodule(parent), child, layer)
+        backbone.set_submodule(name, layer)
     return layers
 
 

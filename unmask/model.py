@@ -175,7 +175,7 @@ class UnmaskedForTokenClassification(Labeler):
             if isinstance(module, nn.Dropout) and module.p > 0
         ]
         for index, (name, module) in enumerate(plain, start=first_index):
-            _replace(self.backbone, name, RoutedDropout(module.p, self.route, index))
+            self.backbone.set_submodule(name, RoutedDropout(module.p, self.route, index))
 
     @classmethod
     def from_pretrained(
@@ -242,10 +242,10 @@ class UnmaskedForTokenClassification(Labeler):
         if self.is_merged:
             raise ValueError("the adapters are merged into this backbone: load it again instead")
         for name, layer in self.lora_layers:
-            _replace(self.backbone, name, layer.base)
+            self.backbone.set_submodule(name, layer.base)
         for name, module in list(self.backbone.named_modules()):
             if isinstance(module, RoutedDropout):
-                _replace(self.backbone, name, nn.Dropout(module.probability))
+                self.backbone.set_submodule(name, nn.Dropout(module.probability))
         self._unfuse()
         remove(self.backbone, self.previous_attention)
         return self.loaded
@@ -401,8 +401,3 @@ class UnmaskedForTokenClassification(Labeler):
 
         probed = [config if run in chosen else None for run, config in enumerate(self.configs)]
         return verify_runs(self.backbone, probed, forward)
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)

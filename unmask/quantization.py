@@ -44,7 +44,7 @@ def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
         # On CPUs with AVX512-BF16 an evaluation pass would repack the weights in place: scales are
         # rounded, and the next training pass has no gradient below the layer.
         replacement.support_avx512bf16_for_cpu = False
-        _replace(model, name, replacement.to(module.weight.device))
+        model.set_submodule(name, replacement.to(module.weight.device))
 
 
 def written_out(weight: Any) -> Tensor:
@@ -83,7 +83,7 @@ def make_resident(
         plain.weight = nn.Parameter(weight, requires_grad=False)
         if has_bias:
             plain.bias = nn.Parameter(module.bias.data.to(compute_dtype), requires_grad=False)
-        _replace(model, name, plain.train(module.training))
+        model.set_submodule(name, plain.train(module.training))
     quantizer = getattr(model, "hf_quantizer", None)
     if isinstance(quantizer, HfQuantizer) and not _quantized_linears(model):
         quantizer.remove_quantization_config(model)
@@ -150,8 +150,3 @@ def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
