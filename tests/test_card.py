@@ -24,6 +24,7 @@ def test_the_card_of_a_fresh_labeler_says_what_is_known_and_no_more(labeler, tmp
     assert card.data.library_name == "unmask"
     assert card.data.pipeline_tag == "token-classification"
     assert card.data.eval_results is None
+    assert card.data.language is None
     assert "## Labels" in card.text
     assert "Every layer was probed when this card was written" in card.text
     assert "## Scores" not in card.text
@@ -57,6 +58,7 @@ def test_a_corpus_of_the_hub_is_named_by_its_id(labeler, tmp_path):
     corpus = replace(generate(1, 3, 3, 3), name="conll03_ner")
     card = load_card(write_card(labeler, tmp_path, facts=CardFacts.of(corpus)))
     assert card.data.datasets == ["lhoestq/conll2003"]
+    assert card.data.language == "en"
 
 
 @pytest.mark.parametrize(

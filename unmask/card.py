@@ -90,6 +90,7 @@ def _metadata(model: Any, run: int, facts: CardFacts) -> Any:
         base_model=hub_id_of(model.loaded.load_from),
         datasets=[task.hub_id] if task and task.hub_id else None,
         eval_results=_eval_results(facts) or None,
+        language="en" if task else None,  # the known corpora all are; of others nothing is known
         library_name="unmask",
         metrics=list(METRICS),
         model_name=name,
