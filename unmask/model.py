@@ -378,14 +378,10 @@ class UnmaskedForTokenClassification(Labeler):
             logits, _ = self.logits(batch)
         self.train(was_training)
         scores = logits.float().softmax(dim=-1).cpu()
-        words = [
-            [sum(label != IGNORED_LABEL for label in s.label_ids) for s in run] for run in runs
-        ]
-        parts = iter(scores.split([count for run in words for count in run]))
-        return [
-            [next(parts)[:, : len(tags)] for _ in run]
-            for run, tags in zip(runs, self.run_tags, strict=True)
-        ]
+        counts = [sum(x != IGNORED_LABEL for x in s.label_ids) for run in runs for s in run]
+        parts = iter(scores.split(counts))
+        pairs = zip(runs, self.run_tags, strict=True)
+        return [[next(parts)[:, : len(tags)] for _ in run] for run, tags in pairs]
 
     def verify_mask(self, run: int = 0) -> MaskProof:
         """Probe every layer: does it see what the configuration of `run` says?"""
