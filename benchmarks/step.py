@@ -6,7 +6,8 @@
 A step is batch, forward, backward, clipping and optimizer, on the same sentences with the paper's
 adapters. Weights are random: speed does not depend on them, and no hub is needed. Quantised, the
 stock model writes its weights out in every pass, as bitsandbytes does; ours is timed doing the
-same and with resident weights. Before anything is timed, the first loss and the head's gradient
+same and with resident weights. On a GPU ours replays recorded passes (CUDA graphs), and is timed
+without them too. Before anything is timed, the first loss and the head's gradient
 of every way are compared with the stock model's, and nothing is printed when they differ.
 """
 
@@ -41,10 +42,13 @@ from unmask.data.tags import tag_names
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.lora import Draw, LoraSettings
 from unmask.model import UnmaskedForTokenClassification
+from unmask.packing import pack
 from unmask.quantization import make_resident, quantize_linears
 from unmask.recipe import PAPER, Recipe
 from unmask.training.environment import describe_environment, peak_memory_bytes
 from unmask.training.optimizer import RunOptimizer, build_optimizer
+from unmask.training.passes import Passes
+from unmask.training.update import StackUpdate
 
 SHAPES = {
     "smollm2-135m": LlamaConfig(
@@ -60,7 +64,6 @@ SHAPES = {
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Relative difference of losses, and of the head's gradients as vectors. In bfloat16 both sides
 round every layer by 2^-9, and attention in another order."""
-WARM_UP = 2
 RESULTS = Path(__file__).parent / "results" / "step.json"
 
 
@@ -110,7 +113,9 @@ def run(arguments: argparse.Namespace) -> None:
                     f"{TOLERANCES[dtype]:.0e}; a speed without equal results means nothing, so "
                     "none is given"
                 )
-        rows.append(time_steps(way, arguments.steps, loaded.model.device))
+        # Twice each batch: the second time its pass is recorded, where passes are.
+        warm_up = 2 * arguments.batches + 1 if device == "cuda" else 2
+        rows.append(time_steps(way, arguments.steps, loaded.model.device, warm_up))
     print(f"{'':<40}{'ms per run and step':>20}{'range':>18}{'times stock':>13}{'peak GiB':>10}")
     for row in rows:
         times = f"{row['fastest_ms']:.1f} to {row['slowest_ms']:.1f}"
@@ -157,12 +162,16 @@ def ways(
         name = "transformers + PEFT" + (", checkpointing" if checkpointing else f", {plain}")
         yield stock(loaded, workload, recipe, name, checkpointing)
         gc.collect()
+    on_gpu = loaded.model.device.type == "cuda"
     if arguments.quantization == "nf4":
-        yield from ours(loaded, workload, recipe, f"ours, {plain}", 1)
+        yield from ours(loaded, workload, recipe, f"ours, {plain}", 1, on_gpu)
         make_resident(loaded.model, loaded.dtype)
         plain = "NF4 resident"
+    if on_gpu:
+        name = f"ours, {plain}, without CUDA graphs"
+        yield from ours(loaded, workload, recipe, name, 1, False)
     for runs in arguments.runs:
-        yield from ours(loaded, workload, recipe, f"ours, {plain}, {runs} fused", runs)
+        yield from ours(loaded, workload, recipe, f"ours, {plain}, {runs} fused", runs, on_gpu)
 
 
 def stock(
@@ -232,7 +241,12 @@ def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -
 
 
 def ours(
-    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, name: str, runs: int
+    loaded: LoadedBackbone,
+    workload: Workload,
+    recipe: Recipe,
+    name: str,
+    runs: int,
+    with_graphs: bool,
 ) -> Iterator[Way]:
     """This project's: packed, `runs` fine-tunings in one pass; the backbone is given back after."""
     layers = loaded.model.config.num_hidden_layers
@@ -246,6 +260,7 @@ def ours(
         model.score_weight.data[run] = head_weight(*model.score_weight.shape[1:])
     stacked = model.stacked_parameters()
     optimizers = [RunOptimizer(stacked, run, recipe, num_steps=1000) for run in range(runs)]
+    passes, update = Passes(model, with_graphs), StackUpdate(stacked, optimizers)
 
     def first() -> list[Tensor]:
         batch = model.batch([workload.batches[0]] * runs)
@@ -256,11 +271,12 @@ def ours(
 
     def step(index: int) -> None:
         # Runs of one seed share their sentences, as in a sweep over configurations.
-        batch = model.batch([workload.batches[index % len(workload.batches)]] * runs)
-        with model.route(batch, Draw(model.seeds, (index,) * runs)):
-            model.losses(batch).sum().backward()
-        for optimizer in optimizers:
-            optimizer.step(index)
+        sentences = workload.batches[index % len(workload.batches)]
+        batch = passes.fitted(pack([sentences] * runs, model.causal))
+        keys = model.route.keys(Draw(model.seeds, (index,) * runs))
+        losses = passes(batch, keys, torch.ones(runs))
+        *_, norms = torch.stack([losses.double(), update.norms()]).tolist()
+        update.step(dict.fromkeys(range(runs), index), norms)
 
     yield Way(name, runs, first, step)
     model.release()
@@ -272,18 +288,18 @@ def head_weight(num_tags: int, hidden: int) -> Tensor:
     return torch.randn(num_tags, hidden, generator=torch.Generator().manual_seed(0)) * 0.02
 
 
-def time_steps(way: Way, steps: int, device: torch.device) -> dict[str, Any]:
+def time_steps(way: Way, steps: int, device: torch.device, warm_up: int) -> dict[str, Any]:
     """Milliseconds of a step divided by the runs it trains."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     milliseconds = []
-    for index in range(WARM_UP + steps):
+    for index in range(warm_up + steps):
         started = time.perf_counter()
         way.step(index)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         milliseconds.append(1000 * (time.perf_counter() - started) / way.runs)
-    timed = milliseconds[WARM_UP:]
+    timed = milliseconds[warm_up:]
     return {
         "name": way.name,
         "runs": way.runs,

@@ -208,14 +208,15 @@ def _fused_step(
         for run, seed in enumerate(model.seeds)
     ]
     module = FusedRuns(model, trainees)
-    module.manual_backward = lambda loss: loss.backward()  # no Trainer around it here
     model.train()
     if recipe.gradient_checkpointing:
-        model.backbone.activation_checkpointing_enable({"use_reentrant": False})
+        model.backbone.activation_checkpointing_enable(
+            {"use_reentrant": False, "preserve_rng_state": False}
+        )
 
     def step(index: int) -> int:
         batch = pack([trainee.batch(index) for trainee in trainees], model.causal)
-        module.training_step(batch.to(model.device), index)
+        module.training_step(module.passes.fitted(batch), index)
         return batch.num_tokens
 
     return step

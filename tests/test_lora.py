@@ -29,6 +29,7 @@ def pack_of(*counts):
 
 def mask(counts, draw, probability=0.1, features=65, module=0):
     route = Route()
+    route.add_dropout(module)
     batch = pack_of(*counts)
     with route(batch, draw):
         return route.dropout(torch.ones(sum(counts), features), probability, module) > 0
@@ -46,6 +47,7 @@ MANY, RATE_BOUND, CORRELATION_BOUND = 400, 0.016, 0.031
 @pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
 def test_dropout_drops_its_share_and_rescales_the_rest(probability):
     route = Route()
+    route.add_dropout(0)
     with route(pack_of(MANY), Draw((120,), (0,))):
         out = route.dropout(torch.full((MANY, 65), 2.0), probability, module=0)
     assert abs((out == 0).float().mean().item() - probability) < RATE_BOUND

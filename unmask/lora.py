@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unmask.kernels import grouped_lora
-from unmask.kernels.dropout import Dropout, drop, mix
+from unmask.kernels import dropped, grouped_lora
+from unmask.kernels.dropout import Dropout, mix
 from unmask.packing import PackedBatch
 from unmask.recipe import PAPER, Recipe
 from unmask.stacking import own_part, replaced
@@ -85,6 +86,18 @@ class Draw:
     seeds: tuple[int, ...]
     micro_steps: tuple[int, ...]
 
+    def keys(self, modules: Sequence[int]) -> Tensor:
+        """What each module's dropout is hashed from, int32 [modules, runs] on the CPU.
+
+        The same run draws the same mask alone, fused with others, and when recomputed.
+        """
+        seeds, steps, numbers = (
+            np.array([value & 0xFFFFFFFF for value in values], dtype=np.uint64)
+            for values in (self.seeds, self.micro_steps, modules)
+        )
+        mixed = mix(mix(seeds, steps), numbers[:, None])
+        return torch.from_numpy(mixed.astype(np.uint32).view(np.int32))
+
 
 class Route:
     """Which run every token of the current batch belongs to. One per model.
@@ -95,20 +108,31 @@ class Route:
 
     def __init__(self) -> None:
         self._batch: PackedBatch | None = None
-        self._draw: Draw | None = None
+        self._keys: Tensor | None = None
+        self._rows: dict[int, int] = {}
         self._ticket = 0
         self._tickets = count(1)
 
+    def add_dropout(self, module: int) -> None:
+        """Tell of a module that drops elements, by a number of its own."""
+        self._rows.setdefault(module, len(self._rows))
+
+    def keys(self, draw: Draw) -> Tensor:
+        """`Draw.keys` for all modules that were added."""
+        return draw.keys(list(self._rows))
+
     @contextmanager
-    def __call__(self, batch: PackedBatch, draw: Draw | None = None) -> Iterator[None]:
-        """Hold `batch` until the block ends; `draw` switches dropout on."""
+    def __call__(self, batch: PackedBatch, draw: Draw | Tensor | None = None) -> Iterator[None]:
+        """Hold `batch` until the block ends; `draw`, or `keys` of it, switches dropout on."""
         if self._batch is not None:
             raise RuntimeError("the route is already entered: one batch at a time")
-        self._batch, self._draw, self._ticket = batch, draw, next(self._tickets)
+        if isinstance(draw, Draw):
+            draw = self.keys(draw).to(batch.token_ids.device, non_blocking=True)
+        self._batch, self._keys, self._ticket = batch, draw, next(self._tickets)
         try:
             yield
         finally:
-            self._batch, self._draw, self._ticket = None, None, 0
+            self._batch, self._keys, self._ticket = None, None, 0
 
     @property
     def batch(self) -> PackedBatch:
@@ -119,8 +143,8 @@ class Route:
 
     @property
     def run_offsets(self) -> Tensor:
-        """int32 [runs + 1] of the batch under way."""
-        return self.batch.run_offsets
+        """int32 [runs + 1] of the batch under way, where the operations on runs want them."""
+        return self.batch.run_offsets_for_kernels
 
     @property
     def longest(self) -> int | None:
@@ -132,22 +156,15 @@ class Route:
         return _Guard.apply(hidden, self) if hidden.requires_grad else hidden
 
     def drawn(self, probability: float, module: int) -> Dropout | None:
-        """The dropout of a module in the batch under way, by run seed, micro-step and module.
-
-        The same run draws the same mask alone, fused with others, and when recomputed. None
-        where nothing is to be dropped.
-        """
-        if not probability or self._draw is None:
+        """The dropout of a module in the batch under way; None where nothing is to be dropped."""
+        if not probability or self._keys is None:
             return None
-        pairs = zip(self._draw.seeds, self._draw.micro_steps, strict=True)
-        return Dropout(probability, tuple(mix(mix(seed, step), module) for seed, step in pairs))
+        return Dropout(probability, self._keys[self._rows[module]])
 
     def dropout(self, x: Tensor, probability: float, module: int) -> Tensor:
         """Drop elements of x [tokens, features], and scale the rest up."""
         drawn = self.drawn(probability, module)
-        if drawn is None:
-            return x
-        return drop(x, drawn.kept(self.run_offsets, x)) * drawn.rescale
+        return x if drawn is None else dropped(x, self.run_offsets, drawn)
 
 
 class _Guard(torch.autograd.Function):
@@ -189,10 +206,13 @@ class GroupedLoRALinear(nn.Module):
         self.route = route
         self.index = index
         self.dropout = settings[0].dropout
+        route.add_dropout(index)
         self.in_features, self.out_features = features
         runs, rank = len(settings), max(one.rank for one in settings)
         self.ranks = (0,) * runs
         self.scalings = (0.0,) * runs
+        # The same on the device, which is not to be waited for. Derived, so not saved.
+        self.register_buffer("scaling", torch.zeros(runs, 1, 1, dtype=dtype), persistent=False)
         self.lora_A = nn.Parameter(torch.zeros(runs, rank, self.in_features, dtype=dtype))
         self.lora_B = nn.Parameter(torch.zeros(runs, self.out_features, rank, dtype=dtype))
         for run, (own, generator) in enumerate(zip(settings, generators, strict=True)):
@@ -203,6 +223,7 @@ class GroupedLoRALinear(nn.Module):
         """Put fresh matrices in the place of a run; the stack must be as wide as they are."""
         self.ranks = replaced(self.ranks, run, settings.rank)
         self.scalings = replaced(self.scalings, run, settings.alpha / settings.rank)
+        self.scaling[run] = settings.alpha / settings.rank
         bound = 1 / math.sqrt(self.in_features)
         # Drawn on the CPU: the same numbers whatever the device.
         start = torch.empty(settings.rank, self.in_features, dtype=self.lora_A.dtype)
@@ -216,7 +237,7 @@ class GroupedLoRALinear(nn.Module):
         base = self.base(x)
         lora_b, scaling = self.lora_B, self.scalings[0]
         if len(set(self.scalings)) > 1:
-            lora_b, scaling = lora_b * lora_b.new_tensor(self.scalings)[:, None, None], 1.0
+            lora_b, scaling = lora_b * self.scaling, 1.0
         out = grouped_lora(
             base.flatten(0, -2),
             x.flatten(0, -2),
@@ -251,6 +272,7 @@ class RoutedDropout(nn.Module):
         self.probability = probability
         self.route = route
         self.index = index
+        route.add_dropout(index)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., tokens, features] -> the same shape."""

@@ -119,9 +119,13 @@ class UnmaskedForTokenClassification(Labeler):
 
         self.lora_layers = inject(self.backbone, targets, build)
         self._route_dropout(first_index=len(self.lora_layers))
+        self.route.add_dropout(HEAD_INDEX)
         shape = (len(generators), max(map(len, self.run_tags)), self.backbone.config.hidden_size)
         self.score_weight = nn.Parameter(torch.zeros(shape, dtype=dtype, device=self.device))
         self.score_bias = nn.Parameter(self.score_weight.new_zeros(shape[:2]))
+        counts = torch.zeros(len(generators), dtype=torch.int64, device=self.device)
+        # How many tags each run has. Derived, so not saved.
+        self.register_buffer("num_tags", counts, persistent=False)
         for run, generator in enumerate(generators):
             self._begin_head(run, generator)
 
@@ -130,6 +134,7 @@ class UnmaskedForTokenClassification(Labeler):
         std = getattr(self.backbone.config, "initializer_range", 0.02)
         self.score_weight[run].zero_()
         self.score_bias[run].zero_()
+        self.num_tags[run] = len(self.run_tags[run])
         own = self.score_weight[run, : len(self.run_tags[run])]
         own.copy_(torch.empty(own.shape, dtype=own.dtype).normal_(0, std, generator=generator))
 
@@ -313,15 +318,16 @@ class UnmaskedForTokenClassification(Labeler):
             Logits [labelled, tags] and int32 [runs + 1], where each run's labelled tokens begin.
             Tags that a run does not have are at minus infinity.
         """
-        places, _, offsets = batch.labelled
+        labelled = batch.labelled
         hidden = self.hidden_states(batch)
         if self.training:
             hidden = self.route.dropout(hidden, self.head_dropout, HEAD_INDEX)
-        hidden = hidden[places].to(self.score_weight.dtype)
-        counts = offsets.diff().long().to(self.device, non_blocking=True)
-        bias = self.score_bias.repeat_interleave(counts, dim=0, output_size=len(places))
-        logits = grouped_linear(hidden, self.score_weight, offsets) + bias
-        return without_absent(logits, list(map(len, self.run_tags)), offsets), offsets
+        hidden = hidden.index_select(0, labelled.places).to(self.score_weight.dtype)
+        offsets = labelled.offsets_for_kernels
+        logits = grouped_linear(hidden, self.score_weight, offsets, self.score_bias)
+        if min(map(len, self.run_tags)) < logits.shape[1]:
+            logits = without_absent(logits, self.num_tags, labelled.runs)
+        return logits, labelled.run_offsets
 
     def losses(self, batch: PackedBatch) -> Tensor:
         """[runs], each the mean cross-entropy over that run's own labelled words.
@@ -329,11 +335,13 @@ class UnmaskedForTokenClassification(Labeler):
         A run without a labelled word in this batch has loss 0. Call inside the route, and run
         backward inside it too: the route's guard raises otherwise.
         """
-        logits, offsets = self.logits(batch)
-        logits = self.route.guard(logits)
-        per_word = F.cross_entropy(logits, batch.labelled.label_ids, reduction="none")
-        counts = offsets.diff().tolist()
-        return torch.stack([part.sum() / max(len(part), 1) for part in per_word.split(counts)])
+        logits = self.route.guard(self.logits(batch)[0])
+        _, label_ids, _, runs, _ = batch.labelled
+        per_word = F.cross_entropy(logits, label_ids, reduction="none")
+        own = runs == torch.arange(self.num_runs, device=runs.device)[:, None]
+        counted = own & (label_ids != IGNORED_LABEL)
+        # Chosen, not multiplied by 0: what is not finite in one run stays there.
+        return torch.where(own, per_word, 0.0).sum(1) / counted.sum(1).clamp(min=1)
 
     def forward(
         self,

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
@@ -34,6 +35,10 @@ class Labelled(NamedTuple):
     """int64 [labelled]."""
     run_offsets: Tensor
     """int32 [runs + 1] on the CPU, where each run's labelled tokens begin."""
+    runs: Tensor
+    """int64 [labelled], whose each is."""
+    offsets_for_kernels: Tensor
+    """`run_offsets`, on the device of the batch where that is a CUDA device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,22 @@ class PackedBatch:
         """The tokens at which something is predicted. Found on the CPU, before `to`."""
         places = (self.label_ids != IGNORED_LABEL).nonzero().flatten()
         offsets = torch.searchsorted(places.cpu(), self.run_offsets.long()).int()
-        return Labelled(places, self.label_ids[places], offsets)
+        return self._labelled_at(places, offsets)
+
+    def _labelled_at(self, places: Tensor, offsets: Tensor) -> Labelled:
+        runs = torch.arange(self.num_runs).repeat_interleave(offsets.diff())
+        device = places.device
+        return Labelled(
+            places, self.label_ids[places], offsets, runs.to(device), _for_kernels(offsets, device)
+        )
+
+    @cached_property
+    def run_offsets_for_kernels(self) -> Tensor:
+        """`run_offsets`; on the device of the batch where that is a CUDA device.
+
+        There a grid of programs reads them, elsewhere a loop.
+        """
+        return _for_kernels(self.run_offsets, self.token_ids.device)
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on `device`; run offsets stay on the host, which reads them.
@@ -132,9 +152,51 @@ class PackedBatch:
         tensors = ("token_ids", "position_ids", "label_ids", "cu_seqlens", "causal")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in tensors}
         batch = replace(self, **moved)
-        places, label_ids = (x.to(device, non_blocking=True) for x in self.labelled[:2])
+        labelled = self.labelled
         # In the place where `cached_property` keeps it.
-        batch.__dict__["labelled"] = Labelled(places, label_ids, self.labelled.run_offsets)
+        batch.__dict__["labelled"] = Labelled(
+            labelled.places.to(device, non_blocking=True),
+            labelled.label_ids.to(device, non_blocking=True),
+            labelled.run_offsets,
+            labelled.runs.to(device, non_blocking=True),
+            _for_kernels(labelled.run_offsets, torch.device(device)),
+        )
+        return batch
+
+    def padded(self, num_tokens: int, num_labelled: int, fillers: int) -> PackedBatch:
+        """The same sentences and `fillers` more without labels, so that sizes are those given.
+
+        They are of like length and belong to the last run, whose gradients they leave as they are.
+        The places of labelled tokens are filled up with the last token. Call before `to`.
+
+        Raises:
+            ValueError: when there is no room for them.
+        """
+        rest = num_tokens - self.num_tokens
+        places, _, offsets, *_ = self.labelled
+        missing = num_labelled - len(places)
+        if rest < fillers or missing < 0:
+            raise ValueError(
+                f"no room for {self.num_tokens} tokens, {fillers} sentences of a token or more and "
+                f"{len(places)} labelled in a pack of {num_tokens} tokens and {num_labelled}"
+            )
+        ends = torch.arange(1, fillers + 1) * rest // fillers
+        added = positions(F.pad(ends, (1, 0)))
+        run_offsets = self.run_offsets.clone()
+        run_offsets[-1] = num_tokens
+        batch = PackedBatch(
+            token_ids=F.pad(self.token_ids, (0, rest)),
+            position_ids=torch.cat([self.position_ids, added]),
+            label_ids=F.pad(self.label_ids, (0, rest), value=IGNORED_LABEL),
+            cu_seqlens=torch.cat([self.cu_seqlens, (self.num_tokens + ends).int()]),
+            max_seqlen=max(self.max_seqlen, int(added.max()) + 1),
+            causal=torch.cat([self.causal, self.causal[-1:].expand(fillers, -1)]),
+            run_offsets=run_offsets,
+        )
+        filled = F.pad(places, (0, missing), value=num_tokens - 1)
+        ends = offsets.clone()
+        ends[-1] = num_labelled
+        batch.__dict__["labelled"] = batch._labelled_at(filled, ends)
         return batch
 
 
@@ -218,6 +280,10 @@ def positions(cu_seqlens: Tensor) -> Tensor:
     lengths = cu_seqlens.diff().long()
     total = torch.arange(int(cu_seqlens[-1]), device=cu_seqlens.device)
     return total - torch.repeat_interleave(starts, lengths)
+
+
+def _for_kernels(offsets: Tensor, device: torch.device) -> Tensor:
+    return offsets.to(device, non_blocking=True) if device.type == "cuda" else offsets
 
 
 def _offsets(lengths: Sequence[int]) -> Tensor:

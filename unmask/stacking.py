@@ -40,20 +40,16 @@ def replaced(each: Sequence[T], run: int, value: T) -> tuple[T, ...]:
     return (*each[:run], value, *each[run + 1 :])
 
 
-def without_absent(logits: Tensor, counts: Sequence[int], offsets: Tensor) -> Tensor:
+def without_absent(logits: Tensor, counts: Tensor, runs: Tensor) -> Tensor:
     """Minus infinity for the tags that a run does not have.
 
     Args:
         logits: [labelled, tags], as many tags as the widest run has, or more.
-        counts: tags of each run.
-        offsets: int32 [runs + 1], where each run's labelled tokens begin.
+        counts: int64 [runs], tags of each run.
+        runs: int64 [labelled], whose each is.
     """
-    width, device = logits.shape[1], logits.device
-    if min(counts) == width:
-        return logits
-    absent = torch.arange(width, device=device) >= torch.tensor(counts, device=device)[:, None]
-    each = torch.repeat_interleave(absent, offsets.diff().long().to(device), dim=0)
-    return logits.masked_fill(each, -torch.inf)
+    absent = torch.arange(logits.shape[1], device=logits.device) >= counts[runs, None]
+    return logits.masked_fill(absent, -torch.inf)
 
 
 def labels_of_each(

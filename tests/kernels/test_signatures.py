@@ -11,7 +11,8 @@ IMPLEMENTATIONS = {
     "varlen_attention": ["attention_reference", "attention_rectangles", "attention_backward"],
     "dequantize_nf4": ["nf4_reference", "nf4_triton"],
     "grouped_lora": ["lora_reference", "lora_batched", "lora_triton"],
-    "grouped_linear": ["lora_batched"],
+    "grouped_linear": ["lora_batched", "lora_triton"],
+    "dropped": ["lora_batched", "lora_triton"],
     "rms_norm": ["rows_reference", "rows_pytorch", "rows_triton"],
     "swiglu": ["rows_reference", "rows_triton"],
 }

@@ -154,7 +154,7 @@ def test_a_run_in_the_place_of_one_that_ended_ends_as_if_alone(
 
     def on_end(places):
         told.append(list(places))
-        within_window.append(bool(trainees[0].window_losses))
+        within_window.append(bool(trainees[0].in_window))
         if len(told) > 1:
             return {}
         own = late.lora

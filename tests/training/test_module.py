@@ -240,15 +240,15 @@ def test_dropout_is_drawn_by_each_run_s_own_seed_and_micro_batch(
 ):
     model, trainees = make_stack(four), make_trainees(four, stop_step=3)
     draws = []
-    original = model.route.drawn
+    original = model.route.keys
 
-    def spy(probability, module):
-        draws.append(model.route._draw)
-        return original(probability, module)
+    def spy(draw):
+        draws.append(draw)
+        return original(draw)
 
-    monkeypatch.setattr(model.route, "drawn", spy)
+    monkeypatch.setattr(model.route, "keys", spy)
     fit(model, trainees, show_progress=False)
-    drawn = list(dict.fromkeys(draw for draw in draws if draw is not None))
+    drawn = list(dict.fromkeys(draws))
     assert {draw.seeds for draw in drawn} == {(1, 2, 3, 1)}
     # Three windows of 2 take six micro-batches; of 3 (the second of an epoch is short), eight.
     assert [draw.micro_steps[0] for draw in drawn][:6] == [0, 1, 2, 3, 4, 5]

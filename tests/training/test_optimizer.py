@@ -11,6 +11,7 @@ from torch import nn
 from unmask.recipe import PAPER, PRESETS
 from unmask.stacking import own_part
 from unmask.training.optimizer import RunOptimizer, learning_rate
+from unmask.training.update import StackUpdate
 
 SHAPES = {"large": (70, 64), "odd": (5, 7), "bias": (3,)}
 """The first has more than the 4096 numbers above which bitsandbytes keeps 8-bit state."""
@@ -34,6 +35,19 @@ def fill_gradients(parameters, step, scale=1.0):
 
 def recipe(optimizer, **changes):
     return replace(PAPER, optimizer=optimizer, learning_rate=1e-2, **changes)
+
+
+def optimizers(parameters, settings, num_steps=6, shapes=None):
+    runs = len(parameters["large"])
+    return [RunOptimizer(parameters, run, settings, num_steps, shapes) for run in range(runs)]
+
+
+def take_step(parameters, own, index, runs=None):
+    """As training does for `runs`, by default all; the norms of all."""
+    update = StackUpdate(parameters, own)
+    norms = update.norms().tolist()
+    update.step(dict.fromkeys(range(len(own)) if runs is None else runs, index), norms)
+    return norms
 
 
 def values(parameters, run):
@@ -69,15 +83,14 @@ def test_a_run_in_a_stack_is_bit_equal_to_the_run_alone(optimizer):
     """On a view of one run, blocks of 256 and the limit of 4096 fall as if it were alone."""
     together = stacked(3)
     alone = {name: nn.Parameter(p.data[1:2].clone()) for name, p in together.items()}
-    first = [RunOptimizer(together, run, recipe(optimizer), 6) for run in range(3)]
-    second = RunOptimizer(alone, 0, recipe(optimizer), 6)
+    first, second = optimizers(together, recipe(optimizer)), optimizers(alone, recipe(optimizer))
     for step in range(6):
         fill_gradients(together, step)
         for name, parameter in alone.items():
             parameter.grad = together[name].grad[1:2].clone()
-        for one in first:
-            one.step(step)
-        second.step(step)
+        for run in range(3):
+            take_step(together, first, step, [run])
+        take_step(alone, second, step)
     for name, tensor in values(together, 1).items():
         assert torch.equal(tensor, alone[name].data[0]), name
 
@@ -91,21 +104,25 @@ def test_a_run_narrower_than_its_stack_is_bit_equal_to_the_run_alone(optimizer):
         name: nn.Parameter(own_part(p.data, 1, narrow[name]).clone()[None])
         for name, p in together.items()
     }
-    first = RunOptimizer(together, 1, recipe(optimizer), 6, narrow)
-    second = RunOptimizer(alone, 0, recipe(optimizer), 6)
+    first = optimizers(together, recipe(optimizer), shapes=narrow)
+    second = optimizers(alone, recipe(optimizer))
     rest = {name: parameter.data.clone() for name, parameter in together.items()}
     for step in range(6):
         fill_gradients(together, step)
         for name, parameter in alone.items():
-            parameter.grad = own_part(together[name].grad, 1, narrow[name]).clone()[None]
-        first.step(step)
-        second.step(step)
+            own = own_part(together[name].grad, 1, narrow[name]).clone()
+            parameter.grad = own[None].clone()
+            # What a run does not use of its stack gets no gradient.
+            together[name].grad[1] = 0
+            own_part(together[name].grad, 1, narrow[name]).copy_(own)
+        take_step(together, first, step, [1])
+        take_step(alone, second, step)
         if step == 2:  # as after a kill
-            saved = first.tensors()
+            saved = first[1].tensors()
             for name, parameter in together.items():
                 own_part(parameter.data, 1, narrow[name]).zero_()
-            first = RunOptimizer(together, 1, recipe(optimizer), 6, narrow)
-            first.load(saved)
+            first = optimizers(together, recipe(optimizer), shapes=narrow)
+            first[1].load(saved)
     for name, parameter in together.items():
         own = own_part(parameter.data, 1, narrow[name])
         assert torch.equal(own, alone[name].data[0]), name
@@ -118,7 +135,7 @@ def test_a_step_moves_its_own_run_alone_and_clears_its_own_gradient_alone(optimi
     parameters = stacked(2)
     before = [values(parameters, run) for run in range(2)]
     fill_gradients(parameters, 0)
-    RunOptimizer(parameters, 0, recipe(optimizer), 6).step(0)
+    take_step(parameters, optimizers(parameters, recipe(optimizer)), 0, [0])
     for name, parameter in parameters.items():
         assert not torch.equal(parameter.data[0], before[0][name])
         assert torch.equal(parameter.data[1], before[1][name])
@@ -131,7 +148,7 @@ def test_adamw_is_pytorch_s_with_clipping_over_all_of_a_run_s_tensors():
     settings = recipe("adamw", max_grad_norm=0.5)
     theirs = [nn.Parameter(p.data[1].clone()) for p in parameters.values()]
     reference = torch.optim.AdamW(theirs, lr=1e-2, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1)
-    ours = RunOptimizer(parameters, 1, settings, 4)
+    ours = optimizers(parameters, settings, 4)
     for step in range(4):
         fill_gradients(parameters, step)
         for mine, parameter in zip(theirs, parameters.values(), strict=True):
@@ -140,7 +157,7 @@ def test_adamw_is_pytorch_s_with_clipping_over_all_of_a_run_s_tensors():
         torch.nn.utils.clip_grad_norm_(theirs, 0.5)
         reference.param_groups[0]["lr"] = learning_rate(settings, step, 4)
         reference.step()
-        assert ours.step(step) == pytest.approx(norm)
+        assert take_step(parameters, ours, step, [1])[1] == pytest.approx(norm)
     for mine, parameter in zip(theirs, parameters.values(), strict=True):
         torch.testing.assert_close(parameter.data[1], mine.data, atol=1e-14, rtol=1e-12)
 
@@ -150,10 +167,10 @@ def test_the_8_bit_optimizer_follows_the_full_one():
     full, rounded = stacked(1), stacked(1)
     start = values(full, 0)
     for kind, parameters in (("adamw", full), ("paged_adamw_8bit", rounded)):
-        optimizer = RunOptimizer(parameters, 0, recipe(kind), 10)
+        own = optimizers(parameters, recipe(kind), 10)
         for step in range(5):
             fill_gradients(parameters, step)
-            optimizer.step(step)
+            take_step(parameters, own, step)
     moved = (full["large"].data[0] - start["large"]).abs().mean()
     gap = (full["large"].data - rounded["large"].data).abs().mean()
     assert 0 < gap < 0.1 * moved
@@ -165,11 +182,11 @@ def test_the_8_bit_optimizer_follows_the_full_one():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_updates_nothing(optimizer, value):
     parameters = stacked(2)
-    ours = RunOptimizer(parameters, 1, recipe(optimizer), 4)
+    ours = optimizers(parameters, recipe(optimizer), 4)
     before = values(parameters, 1)
     fill_gradients(parameters, 0)
     parameters["odd"].grad[1, 0, 0] = value
-    assert not math.isfinite(ours.step(0))
+    assert not math.isfinite(take_step(parameters, ours, 0, [1])[1])
     for name, tensor in values(parameters, 1).items():
         assert torch.equal(tensor, before[name])
         assert (parameters[name].grad[1] == 0).all()
@@ -178,18 +195,17 @@ def test_a_gradient_that_is_not_finite_updates_nothing(optimizer, value):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_saved_state_goes_on_bit_by_bit(optimizer):
     parameters = stacked(2)
-    ours = RunOptimizer(parameters, 1, recipe(optimizer), 6)
+    ours = optimizers(parameters, recipe(optimizer))
     for step in range(3):
         fill_gradients(parameters, step)
-        ours.step(step)
-    saved = ours.tensors()
+        take_step(parameters, ours, step)
     resumed_parameters = stacked(2)
-    resumed = RunOptimizer(resumed_parameters, 1, recipe(optimizer), 6)
-    resumed.load(saved)
+    resumed = optimizers(resumed_parameters, recipe(optimizer))
+    resumed[1].load(ours[1].tensors())
     for step in range(3, 6):
-        for optimizer_of, tensors in ((ours, parameters), (resumed, resumed_parameters)):
+        for own, tensors in ((ours, parameters), (resumed, resumed_parameters)):
             fill_gradients(tensors, step)
-            optimizer_of.step(step)
+            take_step(tensors, own, step)
     for name, tensor in values(parameters, 1).items():
         assert torch.equal(tensor, resumed_parameters[name].data[1]), name
 
@@ -197,13 +213,13 @@ def test_a_saved_state_goes_on_bit_by_bit(optimizer):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_saved_tensors_are_copies_and_hold_one_run(optimizer):
     parameters = stacked(2)
-    ours = RunOptimizer(parameters, 1, recipe(optimizer), 6)
+    own = optimizers(parameters, recipe(optimizer))
     fill_gradients(parameters, 0)
-    ours.step(0)
-    saved = ours.tensors()
+    take_step(parameters, own, 0)
+    saved = own[1].tensors()
     kept = saved["weight/large"].clone()
     fill_gradients(parameters, 1)
-    ours.step(1)
+    take_step(parameters, own, 1)
     assert torch.equal(saved["weight/large"], kept)
     assert all(t.is_contiguous() for t in saved.values())
     assert {name.split("/")[0] for name in saved} == {"weight", "state"}

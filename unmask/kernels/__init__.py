@@ -15,6 +15,7 @@ from torch import Tensor
 from unmask.kernels import rows_reference as _rows
 from unmask.kernels.attention_rectangles import varlen_attention as _attention_rectangles
 from unmask.kernels.dropout import Dropout
+from unmask.kernels.lora_batched import dropped as _dropped_by_mask
 from unmask.kernels.lora_batched import grouped_linear as _linear_batched
 from unmask.kernels.lora_batched import grouped_lora as _lora_batched
 from unmask.kernels.nf4_reference import dequantize_nf4 as _dequantize_by_table
@@ -87,7 +88,8 @@ def grouped_lora(
         x: [tokens, in_features], tokens sorted by run.
         lora_a: [runs, rank, in_features].
         lora_b: [runs, out_features, rank].
-        run_offsets: int32 [runs + 1] on the CPU, where each run's tokens begin.
+        run_offsets: int32 [runs + 1], where each run's tokens begin. On the CPU; or on the device,
+            which is then not waited for.
         scale: factor on the update.
         dropout: of elements of `x` on their way to the update; None drops nothing.
 
@@ -101,18 +103,43 @@ def grouped_lora(
         return implementation(base, x, lora_a, lora_b, run_offsets, scale, dropout)
 
 
-def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
-    """One weight matrix per run: `x @ weight[run].T`.
+def grouped_linear(
+    x: Tensor, weight: Tensor, run_offsets: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """One linear layer per run: `x @ weight[run].T + bias[run]`.
 
     Args:
         x: [tokens, in_features], tokens sorted by run.
         weight: [runs, out_features, in_features].
-        run_offsets: int32 [runs + 1] on the CPU.
+        run_offsets: as in `grouped_lora`.
+        bias: [runs, out_features]; None means zero.
 
     Returns:
-        [tokens, out_features].
+        [tokens, out_features]. Differentiable once.
     """
-    return _linear_batched(x, weight, run_offsets)
+    implementation = _linear_batched
+    if _suits_triton(x, weight):
+        from unmask.kernels.lora_triton import grouped_linear as implementation
+    with torch.cuda.device_of(x):
+        return implementation(x, weight, run_offsets, bias)
+
+
+def dropped(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
+    """Elements dropped by the mask of their run, the others scaled up.
+
+    Args:
+        x: [tokens, features], tokens sorted by run.
+        run_offsets: as in `grouped_lora`.
+        dropout: probability, and a key for each run.
+
+    Returns:
+        As `x`. Differentiable once.
+    """
+    implementation = _dropped_by_mask
+    if _suits_triton(x):
+        from unmask.kernels.lora_triton import dropped as implementation
+    with torch.cuda.device_of(x):
+        return implementation(x, run_offsets, dropout)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -186,7 +213,7 @@ def dequantize_nf4(
         [*shape] in `dtype`.
     """
     implementation = _dequantize_by_table
-    if packed.is_cuda and _triton_is_installed():
+    if packed.is_cuda and triton_is_installed():
         from unmask.kernels.nf4_triton import dequantize_nf4 as implementation
     scales = (absmax_levels, absmax_scale, absmax_offset, absmax_block_size)
     with torch.cuda.device_of(packed):
@@ -200,12 +227,13 @@ def _suits_triton(*tensors: Tensor) -> bool:
         first.is_cuda
         and all(x.dtype == first.dtype for x in tensors)
         and first.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and _triton_is_installed()
+        and triton_is_installed()
     )
 
 
 @cache
-def _triton_is_installed() -> bool:
+def triton_is_installed() -> bool:
+    """Whether the kernels for CUDA devices can be compiled here."""
     return importlib.util.find_spec("triton") is not None
 
 

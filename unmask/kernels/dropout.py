@@ -11,6 +11,7 @@ under gradient checkpointing and on any device. Each hash of 32 bits serves two 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,8 +29,9 @@ class Dropout:
 
     probability: float
     """Of an element to be dropped, in (0, 1)."""
-    keys: tuple[int, ...]
-    """For every run 32 bits, 0 to 2**32 - 1, made of its seed, its step and the module."""
+    keys: tuple[int, ...] | Tensor
+    """For every run 32 bits made of its seed, its step and the module: numbers from 0 to 2**32 - 1,
+    or int32 [runs] with the same bits. A tensor on the device is not waited for."""
 
     @property
     def threshold(self) -> int:
@@ -53,7 +55,8 @@ class Dropout:
             [tokens, features], or [tokens of a run, features] where all runs have one and the
             same mask: configurations of one seed, which share their batches.
         """
-        pairs = list(zip(self.keys, run_offsets.diff().tolist(), strict=True))
+        keys = self.keys.tolist() if isinstance(self.keys, Tensor) else self.keys
+        pairs = list(zip(keys, run_offsets.diff().tolist(), strict=True))
         masks = {pair: self._of_run(*pair, like) for pair in dict.fromkeys(pairs)}
         return masks[pairs[0]] if len(masks) == 1 else torch.cat([masks[pair] for pair in pairs])
 
@@ -75,8 +78,8 @@ def drop(x: Tensor, kept: Tensor) -> Tensor:
     return (x.reshape(-1, *kept.shape) * kept).view(x.shape)
 
 
-def mix(a: int, b: int) -> int:
-    """Two integers to one of 32 bits, by the finaliser of MurmurHash3."""
+def mix(a: Any, b: Any) -> Any:
+    """Two integers to one of 32 bits, by the finaliser of MurmurHash3; or arrays of uint64."""
     x = (a * 0x9E3779B1 + b * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
     x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
@@ -84,7 +87,7 @@ def mix(a: int, b: int) -> int:
 
 
 def as_signed(key: int) -> int:
-    """The int32 with the bits of a number from 0 to 2**32 - 1."""
+    """The int32 with the bits of a number from 0 to 2**32 - 1; an int32 stays what it is."""
     return key - 2**32 if key >= 2**31 else key
 
 

@@ -28,17 +28,14 @@ def grouped_lora(
     return low_rank_update(base, x, lora_a, lora_b, products, scale, dropout)
 
 
-def grouped_linear(x: Tensor, weight: Tensor, run_offsets: Tensor) -> Tensor:
-    """`x @ weight[run].T` for the rows of each run.
-
-    Args:
-        x: [tokens, in_features], tokens sorted by run.
-        weight: [runs, out_features, in_features].
-        run_offsets: int32 [runs + 1] on the CPU.
-
-    Returns:
-        [tokens, out_features].
-    """
+def grouped_linear(
+    x: Tensor, weight: Tensor, run_offsets: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Shapes and meaning as in `unmask.kernels.grouped_linear`."""
+    if bias is not None:
+        counts = run_offsets.diff().long().to(x.device)
+        added = bias.repeat_interleave(counts, dim=0, output_size=len(x))
+        return grouped_linear(x, weight, run_offsets) + added
     runs = weight.shape[0]
     if runs == 1:
         return F.linear(x, weight.squeeze(0))
@@ -116,6 +113,11 @@ class _BatchedProducts:
         for start, own, place, matrix in zip(*split, weight, strict=True):
             torch.addmm(start, own, matrix.T, alpha=scale, out=place)
         return out
+
+
+def dropped(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
+    """Shapes and meaning as in `unmask.kernels.dropped`."""
+    return drop(x, dropout.kept(run_offsets, x)) * dropout.rescale
 
 
 def _by_run(x: Tensor, runs: int) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from unmask.kernels.attention_tiles import SEARCH_BLOCK, UNLIMITED, find_tile, num_slots
 from unmask.kernels.dropout import FIRST_FACTOR, PLACE_FACTOR, SECOND_FACTOR, Dropout, as_signed
@@ -49,11 +50,10 @@ class _TritonProducts:
     """`unmask.kernels.lora_autograd.Products` in one launch each; no mask is kept."""
 
     def __init__(self, run_offsets: Tensor, device: torch.device, dropout: Dropout | None) -> None:
-        # Every layer of a pass has the same offsets: they go to the device once.
-        self.offsets = _on_device(tuple(run_offsets.tolist()), device)
+        self.offsets = on_device(run_offsets, device)
         self.keys, self.threshold = self.offsets, 0
         if dropout is not None:
-            self.keys = _on_device(tuple(map(as_signed, dropout.keys)), device)
+            self.keys = on_device(dropout.keys, device)
             self.threshold = dropout.threshold
         self.drops = dropout is not None
 
@@ -112,6 +112,73 @@ class _TritonProducts:
         return out.to(like.dtype)
 
 
+def grouped_linear(
+    x: Tensor, weight: Tensor, run_offsets: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Shapes and meaning as in `unmask.kernels.grouped_linear`."""
+    return _GroupedLinear.apply(x, weight, bias, _TritonProducts(run_offsets, x.device, None))
+
+
+class _GroupedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, products: _TritonProducts
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.products = products
+        base = None if bias is None else products.linear(x.new_ones(len(x), 1), bias[:, :, None])
+        return products.linear(x, weight, base=base)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        x, weight, bias = ctx.saved_tensors
+        products: _TritonProducts = ctx.products
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        grad_x = products.linear(grad, weight.transpose(1, 2)) if needs_x else None
+        grad_weight = products.outer(grad, x, weight) if needs_weight else None
+        grad_bias = None
+        if needs_bias:
+            grad_bias = products.outer(grad, grad.new_ones(len(grad), 1), bias[:, :, None])[..., 0]
+        return grad_x, grad_weight, grad_bias, None
+
+
+def dropped(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
+    """Shapes and meaning as in `unmask.kernels.dropped`."""
+    return _Dropped.apply(x, run_offsets, dropout)
+
+
+class _Dropped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
+        ctx.call = run_offsets, dropout
+        return _drop(x, run_offsets, dropout)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor, None, None]:
+        return _drop(grad_outputs[0], *ctx.call), None, None
+
+
+def _drop(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
+    offsets, keys = (on_device(v, x.device) for v in (run_offsets, dropout.keys))
+    num_tokens, features = x.shape
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    slots = num_slots(num_tokens, len(offsets) - 1, BLOCK_TOKENS)
+    constants = _constants(x.dtype)
+    _drop_kernel[(slots, triton.cdiv(features, BLOCK_FEATURES))](
+        x.contiguous(), out, offsets, keys,
+        len(offsets) - 1, UNLIMITED, dropout.threshold, dropout.rescale,
+        FEATURES=features, **{name: constants[name] for name in constants if name != "num_stages"},
+    )  # fmt: skip
+    return out
+
+
 def _num_splits(in_features: int, out_features: int) -> int:
     """Parts that a long sum is cut into where there are few outputs to keep the device busy.
 
@@ -120,9 +187,18 @@ def _num_splits(in_features: int, out_features: int) -> int:
     return 1 if out_features > NARROW else max(1, in_features // SPLIT_FEATURES)
 
 
+def on_device(values: Tensor | tuple[int, ...], device: torch.device) -> Tensor:
+    """int32 [values] on the device, which are not waited for where they are there already."""
+    if isinstance(values, Tensor):
+        if values.device == device:
+            return values
+        values = tuple(values.tolist())
+    return _sent(tuple(map(as_signed, values)), device)
+
+
 @lru_cache(maxsize=256)
-def _on_device(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """int32 [values]. Adapters of one pass and its recomputation ask for the same ones."""
+def _sent(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Adapters of one pass and its recomputation ask for the same ones: they go there once."""
     return torch.tensor(values, dtype=torch.int32).to(device, non_blocking=True)
 
 
@@ -206,6 +282,32 @@ def _linear_kernel(
         tl.store(place, result, mask=mask)
     else:
         tl.store(place, narrow(result, dtype, EMULATE), mask=mask)
+
+
+@triton.jit(do_not_specialize=["num_runs", "up_to", "threshold"])
+def _drop_kernel(
+    x, out, run_offsets, keys, num_runs, up_to, threshold, rescale,
+    FEATURES: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
+    SEARCH_BLOCK: tl.constexpr, PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr,
+    SECOND_FACTOR: tl.constexpr, EMULATE: tl.constexpr,
+):  # fmt: skip
+    """BLOCK_TOKENS tokens of one run by BLOCK_FEATURES features: dropped, or scaled up."""
+    run, begin, length, tile_begin = find_tile(
+        run_offsets, num_runs, 0, up_to, BLOCK_TOKENS, SEARCH_BLOCK
+    )
+    if tile_begin >= length:
+        return
+    token = tile_begin + tl.arange(0, BLOCK_TOKENS)
+    feature = tl.program_id(1) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
+    place = (begin + token[:, None]) * FEATURES + feature[None, :]
+    inside = (token < length)[:, None] & (feature < FEATURES)[None, :]
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) * rescale
+    kept = _kept(
+        token, feature, tl.load(keys + run), threshold, FEATURES, PLACE_FACTOR, FIRST_FACTOR,
+        SECOND_FACTOR,
+    )  # fmt: skip
+    result = narrow(tl.where(kept, value, 0.0), x.dtype.element_ty, EMULATE)
+    tl.store(out + place, result, mask=inside)
 
 
 @triton.jit(do_not_specialize=["count"])

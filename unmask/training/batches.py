@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -81,8 +82,16 @@ class Schedule:
     def indices(self, microbatch: int, seed: int) -> np.ndarray:
         """Which sentences make up a micro-batch, int64 [at most batch_size]."""
         epoch, within = divmod(microbatch, self.microbatches_per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(self.num_sentences)
+        order = _order(seed, epoch, self.num_sentences)
         return order[within * self.batch_size : (within + 1) * self.batch_size]
+
+
+@lru_cache(maxsize=256)
+def _order(seed: int, epoch: int, num_sentences: int) -> np.ndarray:
+    """Of the sentences in one epoch; every micro-batch of it asks for the same one."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_sentences)
+    order.setflags(write=False)
+    return order
 
 
 def encode_split(

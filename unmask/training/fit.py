@@ -114,7 +114,10 @@ def _train(
     recomputes = module.trainees[0].recipe.gradient_checkpointing
     if recomputes:
         # Non-reentrant: it checks what it recomputes. The route is held through backward anyway.
-        _checkpointing(model.backbone, "enable")({"use_reentrant": False})
+        # Dropout is counted, not drawn: there is no state of a generator to put back.
+        _checkpointing(model.backbone, "enable")(
+            {"use_reentrant": False, "preserve_rng_state": False}
+        )
     model.train()
     with warnings.catch_warnings():
         # Batches are cut from lists in memory; loader processes would only copy them.
@@ -205,7 +208,7 @@ class _Checkpoints(Callback):
             zip(module.trainees, module.run_optimizers, self.folders, strict=True)
         ):
             run_id = trainee.progress.run_id
-            if run_id in self.ended or trainee.window_losses:
+            if run_id in self.ended or trainee.in_window:
                 continue
             if trainee.active and time.monotonic() - self.written[run] < self.seconds:
                 continue

@@ -3,14 +3,16 @@
 Optimisation is manual because every run clips, steps and schedules by itself, and because the
 route must be held around forward and backward. The loss that goes backward is the sum over runs
 of each run's own mean; a mean over all tokens would let long batches of one run weigh on another.
+Losses and norms are read when a window ends, so that a GPU is waited for once in a window.
 Several processes may train one stack, see `ranks`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from lightning.pytorch import LightningModule
@@ -25,7 +27,9 @@ from unmask.recipe import Recipe
 from unmask.training.batches import Schedule
 from unmask.training.checkpoint import Progress
 from unmask.training.optimizer import RunOptimizer
+from unmask.training.passes import Passes, can_be_recorded
 from unmask.training.ranks import Ranks
+from unmask.training.update import StackUpdate
 
 
 @dataclass
@@ -39,7 +43,8 @@ class Trainee:
     progress: Progress
     stop_step: int | None = None
     """Pause after this optimizer step; the schedule is that of the whole run all the same."""
-    window_losses: list[float] = field(default_factory=list)
+    in_window: int = 0
+    """Micro-batches done of the window that is open."""
 
     def __post_init__(self) -> None:
         self.schedule = Schedule.of(self.recipe, len(self.sentences))
@@ -82,6 +87,10 @@ class FusedRuns(LightningModule):
         self.run_optimizers = [
             self._optimizer(run, trainee) for run, trainee in enumerate(self.trainees)
         ]
+        with_graphs = self.ranks.size == 1 and can_be_recorded(model)
+        self.passes = Passes(model, with_graphs)
+        self.stack_update = StackUpdate(model.stacked_parameters(), self.run_optimizers)
+        self._recent: list[Tensor] = []
 
     def begin(self, run: int, trainee: Trainee) -> None:
         """Go on with another trainee in the place of one that ended; the model has begun it."""
@@ -118,8 +127,8 @@ class FusedRuns(LightningModule):
     def transfer_batch_to_device(
         self, batch: PackedBatch, device: torch.device, dataloader_idx: int
     ) -> PackedBatch:
-        """Moves the pack; Lightning does not know its type."""
-        return batch.to(device)
+        """Nothing: Lightning does not know its type, and `passes` moves it."""
+        return batch
 
     def training_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """One micro-batch of every active run, and a step for those whose window ends."""
@@ -131,47 +140,58 @@ class FusedRuns(LightningModule):
         for trainee, optimizer in zip(self.trainees, self.run_optimizers, strict=True):
             if trainee.recipe.keep_last_microbatch_only:
                 optimizer.clear()
-        with self.model.route(batch, draw):
-            losses = self.model.losses(batch)
-            losses = losses * losses.new_tensor(part.shares)
-            self.manual_backward((losses * self._weights(losses)).sum())
-        values = self.ranks.sum(losses.detach()).tolist()
+        shares = torch.tensor(part.shares, dtype=self._loss_dtype)
+        keys = self.model.route.keys(draw)
+        losses = self.passes(batch, keys, shares * self._weights()) * shares.to(self.model.device)
+        self._recent.append(self.ranks.sum(losses))
+        for run, (trainee, is_active) in enumerate(zip(self.trainees, active, strict=True)):
+            if is_active:
+                trainee.progress.tokens += part.num_tokens[run]
+                trainee.progress.microbatches += 1
+                trainee.in_window += 1
         ending = [
             run
             for run, (trainee, at) in enumerate(zip(self.trainees, steps, strict=True))
             if active[run] and trainee.schedule.ends_window(at)
         ]
-        self.ranks.sum_gradients(self.model.stacked_parameters().values(), ending)
-        for run, (trainee, is_active) in enumerate(zip(self.trainees, active, strict=True)):
-            if is_active:
-                trainee.progress.tokens += part.num_tokens[run]
-                self._finish_microbatch(run, trainee, values[run])
+        if ending:
+            self._end_windows(ending)
         elapsed = time.monotonic() - started
         for trainee, is_active in zip(self.trainees, active, strict=True):
             # Shared evenly: what one run costs in this stack.
             trainee.progress.seconds += elapsed / sum(active) if is_active else 0.0
 
-    def _weights(self, losses: Tensor) -> Tensor:
-        """[runs]: one over the micro-batches that share this step."""
+    @property
+    def _loss_dtype(self) -> torch.dtype:
+        """Of losses."""
+        return self.model.score_weight.dtype
+
+    def _weights(self) -> Tensor:
+        """[runs], on the CPU: one over the micro-batches that share this step."""
         windows = [
             trainee.recipe.accumulation
             if trainee.recipe.keep_last_microbatch_only
             else trainee.schedule.window_size(trainee.progress.microbatches)
             for trainee in self.trainees
         ]
-        return 1 / torch.tensor(windows, dtype=losses.dtype, device=losses.device)
+        return 1 / torch.tensor(windows, dtype=self._loss_dtype)
 
-    def _finish_microbatch(self, run: int, trainee: Trainee, loss: float) -> None:
-        progress = trainee.progress
-        trainee.window_losses.append(loss)
-        if trainee.schedule.ends_window(progress.microbatches):
-            norm = self.run_optimizers[run].step(progress.steps)
-            mean = sum(trainee.window_losses) / len(trainee.window_losses)
-            progress.steps += 1
-            progress.train_loss.append(mean)
-            progress.diverged = not torch.isfinite(torch.tensor([norm, mean])).all().item()
-            trainee.window_losses.clear()
-        progress.microbatches += 1
+    def _end_windows(self, ending: Sequence[int]) -> None:
+        """Step the runs whose window ends here."""
+        self.ranks.sum_gradients(self.model.stacked_parameters().values(), ending)
+        read = torch.cat([torch.stack(self._recent), self.stack_update.norms()[None]])
+        *losses, norms = read.tolist()
+        self.stack_update.step({run: self.trainees[run].progress.steps for run in ending}, norms)
+        for run in ending:
+            trainee = self.trainees[run]
+            mean = sum(row[run] for row in losses[-trainee.in_window :]) / trainee.in_window
+            trainee.progress.steps += 1
+            trainee.progress.train_loss.append(mean)
+            trainee.progress.diverged = not math.isfinite(norms[run] + mean)
+            trainee.in_window = 0
+        # Windows that are still open begin here or later.
+        longest = max(trainee.in_window for trainee in self.trainees)
+        self._recent = self._recent[len(self._recent) - longest :]
 
 
 class _DueBatches(IterableDataset[PackedBatch]):
@@ -188,5 +208,5 @@ class _DueBatches(IterableDataset[PackedBatch]):
             if not any(batches):
                 return
             part = self.module.ranks.part(batches)
-            yield pack(part.sentences, self.module.model.causal)
+            yield self.module.passes.fitted(pack(part.sentences, self.module.model.causal))
             due = [at + 1 for at in due]

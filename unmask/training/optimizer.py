@@ -50,26 +50,36 @@ class RunOptimizer:
         }
         self.copied = [n for n, p in stacked.items() if not self._own(p, n).is_contiguous()]
         self.optimizer = build_optimizer(list(self.views.values()), recipe)
+        self.num_loads = 0
+        """How often states were exchanged."""
 
-    def step(self, index: int) -> float:
-        """Clip, update and clear this run's gradients; `index` counts steps from 0.
-
-        Returns:
-            The gradient's norm before clipping; when it is not finite nothing is updated.
-        """
+    def update(self, index: int) -> None:
+        """Move this run by its gradients as they are; `index` counts steps from 0."""
         for name, view in self.views.items():
             grad = self.stacked[name].grad
             assert grad is not None, f"{name} got no gradient"
             view.grad = self._own(grad, name).contiguous()
-        norm = nn.utils.clip_grad_norm_(self.views.values(), self.recipe.max_grad_norm)
-        if torch.isfinite(norm):
-            rate = learning_rate(self.recipe, index, self.num_steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-            self._write_back()
-        self.clear()
-        return float(norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, index, self.num_steps)
+        self.optimizer.step()
+        self._write_back()
+
+    @property
+    def rates(self) -> tuple[Any, ...]:
+        """What decides how far a step of given gradients goes."""
+        r = self.recipe
+        constants = (r.learning_rate, r.beta1, r.beta2, r.epsilon, r.weight_decay)
+        return (r.optimizer, *constants, r.cosine_steps_factor, self.num_steps)
+
+    @property
+    def num_updates(self) -> int:
+        """Steps that its states have seen."""
+        states = [self.optimizer.state.get(view, {}) for view in self.views.values()]
+        return min(int(state.get("step", 0)) for state in states)
+
+    def state(self, name: str) -> dict[str, Any]:
+        """The optimizer's state of a tensor; empty before the first step."""
+        return self.optimizer.state[self.views[name]]
 
     def _own(self, stacked: Tensor, name: str) -> Tensor:
         return own_part(stacked, self.run, self.shapes[name])
@@ -125,6 +135,7 @@ class RunOptimizer:
                 field: value.to(view.device, copy=True) if isinstance(value, Tensor) else value
                 for field, value in states[name].items()
             }
+        self.num_loads += 1
         self._write_back()
 
 
@@ -144,8 +155,8 @@ def build_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.opt
     }
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **settings)
-    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
+    from bitsandbytes.optim.adamw import AdamW8bit
 
-    # Paging moves optimizer state between GPU and host; on a CPU there is nothing to page.
-    on_gpu = parameters[0].device.type == "cuda"
-    return (PagedAdamW8bit if on_gpu else AdamW8bit)(parameters, **settings)
+    # The same numbers as its paged twin. States of adapters are too small to be worth moving
+    # between GPU and host, which costs a wait for the device at every tensor.
+    return AdamW8bit(parameters, **settings)

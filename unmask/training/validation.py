@@ -113,7 +113,7 @@ class Validation(Callback):
 def _epoch_is_due(trainee: Trainee) -> bool:
     """Has an epoch ended, or the run itself, that was not looked at yet?"""
     progress, schedule = trainee.progress, trainee.schedule
-    if trainee.has_left or trainee.window_losses:
+    if trainee.has_left or trainee.in_window:
         return False
     epochs, rest = divmod(progress.microbatches, schedule.microbatches_per_epoch)
     is_last = progress.microbatches == schedule.num_microbatches
