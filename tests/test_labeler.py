@@ -106,8 +106,17 @@ def test_long_input_is_read_in_windows_refused_or_cut_as_asked(random_labeler):
     with pytest.raises(ValueError, match=message):
         labeler.predict(["short", long], overlap=4, on_truncation="error")
     with pytest.warns(UserWarning, match=f"{message} and were left out"):
-        _, cut = labeler.predict(["short", long], overlap=4, on_truncation="warn")
+        short, cut = labeler.predict(["short", long], overlap=4, on_truncation="warn")
     assert cut[-1]["end"] < len(TEXT) * 2
+    assert (cut.truncated, cut.num_words_left_out) == (True, 33)
+    assert not short.truncated
+    assert not labeler.predict(long, overlap=4).truncated
+
+
+def test_spans_say_that_the_input_was_cut_in_other_formats_too(random_labeler):
+    labeler = random_labeler(max_subtokens=16)
+    with pytest.warns(UserWarning, match="were left out"):
+        assert labeler.predict(" ".join([TEXT] * 4), 8, 4, None, "warn", format="hf").truncated
 
 
 def test_input_that_fits_is_never_warned_of(labeler):
@@ -163,3 +172,34 @@ def test_using_one_run_of_many_is_refused(load_random):
 
 def _encode(labeler):
     return labeler.encoder.encode_words(TEXT.split(), 64)
+
+
+def test_evaluate_takes_sentences_records_and_data_sets_alike(labeler):
+    from datasets import ClassLabel, Dataset, Features, List, Value
+
+    from unmask.data.sentence import Sentence
+
+    names = ClassLabel(names=list(labeler.tags))
+    words = ["Velmora", "was", "flooded"]
+    tags = [f"B-{labeler.labels[0]}", "O", "O"]
+    sentences = [Sentence("1", tuple(words), tuple(tags))] * 3
+    records = [{"tokens": words, "ner_tags": tags}] * 3
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(names)})
+    numbered = [{"tokens": words, "ner_tags": names.str2int(tags)}] * 3
+    expected = labeler.evaluate(sentences).scores
+    assert expected["support"] == 3
+    assert labeler.evaluate(records).scores == expected
+    assert labeler.evaluate(Dataset.from_list(numbered, features=features)).scores == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "there is no sentence to evaluate on"),
+        (["Velmora"], r"evaluate\(\): 'Velmora' is no labelled sentence"),
+        ([{"tokens": ["a"], "ner_tags": [1]}], r"evaluate\(\):1: tag 1 is a number without a name"),
+    ],
+)
+def test_evaluate_refuses_what_is_not_labelled(labeler, given, message):
+    with pytest.raises(ValueError, match=message):
+        labeler.evaluate(given)

@@ -69,6 +69,14 @@ def test_predict_writes_columns_that_can_be_read_again(saved, labeler, tmp_path,
     assert len(read_file(tmp_path / "out.conll").sentences) == 2
 
 
+def test_predict_says_of_each_line_whether_it_was_cut(saved, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text(f"{TEXT}\n{' '.join([TEXT] * 30)}\n")
+    with pytest.warns(UserWarning, match="were left out"):
+        main(["predict", str(saved), str(tmp_path / "in.txt"), "--on-truncation", "warn"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["truncated"] for line in lines] == [False, True]
+
+
 def test_predict_can_refuse_what_is_too_long(saved, tmp_path, capsys):
     (tmp_path / "in.txt").write_text(" ".join([TEXT] * 30))
     code, said = fails(capsys, "predict", saved, tmp_path / "in.txt", "--on-truncation", "error")

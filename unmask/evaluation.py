@@ -1,4 +1,4 @@
-"""Scores and mistakes of one labeler on labelled sentences: `unmask evaluate`.
+"""Scores and mistakes of one labeler on labelled sentences: `Labeler.evaluate`, `unmask evaluate`.
 
 Tags are predicted exactly as a sweep does it (the most probable tag of each word, long sentences
 cut, full gold), so the numbers are those of the ledger.
@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from unmask.analysis.error_page import render_error_page
 from unmask.analysis.mistakes import MistakeReport, find_mistakes
 from unmask.analysis.scoring import default_mode_f1, score, score_table
+from unmask.data.hub import read_dataset
+from unmask.data.records import record_sentence
 from unmask.data.sentence import Sentence
+from unmask.data.source import ReadOptions, Source, finish_reading
 from unmask.data.tags import spans_from_tags
-from unmask.model import UnmaskedForTokenClassification
-from unmask.training.evaluate import predict_tags
+from unmask.tagging import Tagger, predict_tags
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Labelled = Union[Sequence[Sentence], Sequence[dict[str, Any]], "Dataset"]
+"""What may be scored on: sentences, records as in JSONL files, or a `datasets.Dataset`."""
+
+
+class OneLabeler(Tagger, Protocol):
+    """A stack that holds one labeler only."""
+
+    max_subtokens: int
+
 
 NUM_WORST = 50
 """Sentences with most mistakes that are kept for the page."""
@@ -121,17 +136,19 @@ class Difference:
 
 
 def evaluate(
-    labeler: UnmaskedForTokenClassification,
-    sentences: Sequence[Sentence],
-    train: Sequence[Sentence] | None = None,
+    labeler: OneLabeler,
+    sentences: Labelled,
+    train: Labelled | None = None,
 ) -> Evaluation:
     """Tag `sentences` and compare; with `train`, recall is split into seen and unseen spans.
 
     Raises:
         ValueError: when there is nothing to evaluate on.
     """
-    if not sentences:
+    if not len(sentences):
         raise ValueError("there is no sentence to evaluate on: is this split empty?")
+    sentences = _read(sentences, "evaluate()")
+    train = None if train is None else _read(train, "evaluate(), train")
     tags, num_cut = predict_tags(labeler, [sentences], labeler.max_subtokens)[0]
     gold = [sentence.tags for sentence in sentences]
     return Evaluation(
@@ -140,6 +157,25 @@ def evaluate(
         score(gold, tags, num_truncated_words=num_cut),
         find_mistakes(sentences, tags, train, num_worst=NUM_WORST),
     )
+
+
+def _read(labelled: Any, place: str) -> Sequence[Sentence]:
+    """Sentences as they are; records and rows as a reader of files takes them."""
+    options = ReadOptions()
+    if not isinstance(labelled, list | tuple):
+        return read_dataset(labelled, Source(place, "row"), "a data set", options).sentences
+    odd = [one for one in labelled if not isinstance(one, Sentence)]
+    if not odd:
+        return labelled
+    if not all(isinstance(one, dict) for one in labelled):
+        raise ValueError(
+            f"{place}: {odd[0]!r:.60} is no labelled sentence; give sentences of unmask.data, "
+            'records such as {"tokens": [...], "ner_tags": [...]}, or a Dataset'
+        )
+    numbered = enumerate(labelled, start=1)
+    raws = [record_sentence(one, f"{place}:{row}", row, options) for row, one in numbered]
+    found = finish_reading(filter(None, raws), Source(place, "row"), "records", options)
+    return found.sentences
 
 
 def _marked(words: Sequence[str], tags: Sequence[str]) -> str:

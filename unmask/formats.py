@@ -18,7 +18,7 @@ from typing import Any
 from unmask.data.sentence import Span
 from unmask.data.tags import tags_from_spans
 from unmask.data.words import split_words
-from unmask.predict import Prediction
+from unmask.predict import Prediction, Spans
 
 Input = str | Sequence[str]
 
@@ -30,7 +30,10 @@ def convert(name: str, item: Input, spans: list[Prediction]) -> Any:
         ValueError: for a format that is not in `FORMATS`.
     """
     check_format(name)
-    return FORMATS[name](item, spans)
+    found = FORMATS[name](item, spans)
+    if isinstance(found, list) and isinstance(spans, Spans):
+        return Spans(found, spans.num_words_left_out)
+    return found
 
 
 def check_format(name: str) -> None:

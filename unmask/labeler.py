@@ -21,6 +21,7 @@ from unmask.calibration import Calibration, fit_temperature, tempered
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Sentence
 from unmask.data.tags import tag_names
+from unmask.evaluation import Evaluation, Labelled, evaluate
 from unmask.formats import check_format, convert
 from unmask.merging import merged_linear, write_merged
 from unmask.predict import predict_texts
@@ -87,15 +88,16 @@ class Labeler(nn.Module, ABC):
             overlap: sub-tokens that neighbouring windows of a long text share.
             threshold: leave out spans whose score is lower.
             on_truncation: for inputs longer than `max_subtokens`: "window" reads all of them in
-                overlapping windows, "error" raises, "warn" leaves out the rest and says so.
+                overlapping windows, "error" raises, "warn" leaves out the rest and says so, in a
+                warning and in the `truncated` of the spans.
             show_progress_bar: on stderr.
             format: one of `unmask.formats.FORMATS`: "unmask", "hf", "html", "spacy",
                 "conll", "brat".
 
         Returns:
-            For one text a list of spans, otherwise one such list per input in the order given;
-            see `unmask.predict.Prediction` for what a span and its score are. Other formats take
-            the place of the list of spans.
+            For one text a list of spans (`unmask.predict.Spans`), otherwise one such list per
+            input in the order given; see `unmask.predict.Prediction` for what a span and its score
+            are. Other formats take the place of the list of spans.
 
         Raises:
             ValueError: for a setting or an input that makes no sense.
@@ -138,6 +140,20 @@ class Labeler(nn.Module, ABC):
         stream = iter(inputs)
         while chunk := list(islice(stream, read_ahead)):
             yield from self.predict(chunk, batch_size, **settings)
+
+    def evaluate(self, sentences: Labelled, train: Labelled | None = None) -> Evaluation:
+        """Strict scores and mistakes on labelled sentences, tagged as a sweep does it.
+
+        Args:
+            sentences: of a corpus that `unmask.data` has read, records such as
+                `{"tokens": [...], "ner_tags": [...]}`, or a `datasets.Dataset` with such columns.
+            train: what it was trained on, to tell spans that it has seen from others.
+
+        Raises:
+            ValueError: when there is nothing to evaluate on, or it cannot be read.
+        """
+        self._require_single_run("evaluate()")
+        return evaluate(self, sentences, train)
 
     def calibrate(self, sentences: Sequence[Sentence], batch_size: int = 32) -> Calibration:
         """Fit `temperature` on labelled sentences that were not trained on; saved with the model.

@@ -28,6 +28,8 @@ FORMATS = ("unmask", "hf", "html", "spacy", "conll")
 
 def predict(arguments: argparse.Namespace) -> None:
     """Label the lines of a file, or of stdin, one JSON object a line (or CoNLL columns)."""
+    from unmask.predict import Spans
+
     _check_input(arguments.file)
     labeler = _load_labeler(arguments)
     labeler.merge()
@@ -51,7 +53,10 @@ def predict(arguments: argparse.Namespace) -> None:
         if isinstance(result, str):
             sys.stdout.write(result)
         else:
-            print(json.dumps({"text": text, "spans": result}, ensure_ascii=False), flush=True)
+            record = {"text": text, "spans": result}
+            if isinstance(result, Spans):
+                record["truncated"] = result.truncated
+            print(json.dumps(record, ensure_ascii=False), flush=True)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

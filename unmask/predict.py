@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -47,6 +47,22 @@ class Prediction(TypedDict):
     word_end: NotRequired[int]
 
 
+class Spans(list[Any]):
+    """The spans of one input in order: a list that also says whether all of the input was read.
+
+    `num_words_left_out` is more than 0 only with `on_truncation="warn"`.
+    """
+
+    def __init__(self, spans: Iterable[Any] = (), num_words_left_out: int = 0) -> None:
+        super().__init__(spans)
+        self.num_words_left_out = num_words_left_out
+
+    @property
+    def truncated(self) -> bool:
+        """Were words at the end of the input left out?"""
+        return self.num_words_left_out > 0
+
+
 @dataclass(frozen=True)
 class _Input:
     text: str
@@ -73,24 +89,22 @@ def predict_texts(
     threshold: float | None = None,
     on_truncation: str = "window",
     show_progress_bar: bool = False,
-) -> list[Prediction] | list[list[Prediction]]:
+) -> Spans | list[Spans]:
     """See `unmask.labeler.Labeler.predict`."""
     _check_settings(batch_size, threshold, on_truncation)
     room = max(max_subtokens - encoder.num_special_tokens, 1)
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
     sources = [_read(item) for item in ([inputs] if isinstance(inputs, str) else inputs)]
-    windows = [
-        window
+    fitting = [
+        _fitting(_windows(index, source.words, encoder, max_subtokens, overlap), on_truncation)
         for index, source in enumerate(sources)
-        for window in _fitting(
-            _windows(index, source.words, encoder, max_subtokens, overlap), on_truncation
-        )
     ]
+    windows = [window for kept, _ in fitting for window in kept]
     by_word = _score_windows(sources, windows, score, len(tags), batch_size, show_progress_bar)
     spans = [
-        [span for span in _spans(source, table, tags) if span["score"] >= (threshold or 0)]
-        for source, table in zip(sources, by_word, strict=True)
+        Spans((s for s in _spans(source, table, tags) if s["score"] >= (threshold or 0)), cut)
+        for source, table, (_, cut) in zip(sources, by_word, fitting, strict=True)
     ]
     return spans[0] if isinstance(inputs, str) else spans
 
@@ -187,11 +201,11 @@ def _windows(
     return windows
 
 
-def _fitting(windows: list[_Window], on_truncation: str) -> list[_Window]:
-    """All windows of one input, or the first when the caller wants no more."""
+def _fitting(windows: list[_Window], on_truncation: str) -> tuple[list[_Window], int]:
+    """All windows of one input, or the first when the caller wants no more; words left out."""
     cut = windows[0].encoded.num_truncated_words if windows else 0
     if not cut or on_truncation == "window":
-        return windows
+        return windows, 0
     said = (
         f"input {windows[0].source}: {cut} of {cut + windows[0].encoded.num_words} words do not "
         f"fit into {len(windows[0].encoded.token_ids)} sub-tokens"
@@ -199,7 +213,7 @@ def _fitting(windows: list[_Window], on_truncation: str) -> list[_Window]:
     if on_truncation == "error":
         raise ValueError(f'{said}; on_truncation="window" reads long inputs in windows')
     warnings.warn(f"{said} and were left out", stacklevel=5)
-    return windows[:1]
+    return windows[:1], cut
 
 
 def _step_back(

@@ -18,7 +18,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.results.record import RunRecord
 from unmask.results.statistics import choose_configuration
 from unmask.sweep.execute import load_corpus
-from unmask.training.evaluate import predict_tags
+from unmask.tagging import predict_tags
 from unmask.training.fit import fit
 
 needs_minilm = pytest.mark.skipif(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Sentence
 from unmask.recipe import PAPER
-from unmask.training.batches import Schedule, by_length, encode_split
+from unmask.tagging import by_length
+from unmask.training.batches import Schedule, encode_split
 
 schedules = st.builds(
     Schedule,

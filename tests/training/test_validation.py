@@ -12,9 +12,9 @@ from unmask.data.lookright import generate
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.recipe import load_recipe
+from unmask.tagging import predict_tags
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import BEST_FILE, Progress, delete_checkpoint
-from unmask.training.evaluate import predict_tags
 from unmask.training.fit import fit
 from unmask.training.module import Trainee
 from unmask.training.validation import Watch

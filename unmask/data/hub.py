@@ -62,9 +62,19 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
         raise ValueError(
             f"{folder}: not a folder that datasets can load ({type(error).__name__}: {error})"
         ) from None
-    raws, num_left_out = _rows(dataset, str(folder), 0, options)
-    notes = _left_out_note(num_left_out)
-    return finish_reading(raws, Source.of(folder), "a saved data set", options, notes)
+    return read_dataset(dataset, Source.of(folder), "a saved data set", options)
+
+
+def read_dataset(
+    dataset: Dataset, source: Source, format_name: str, options: ReadOptions
+) -> Reading:
+    """Sentences of a `datasets.Dataset` in memory; "lines" are rows, from 1.
+
+    Raises:
+        ValueError: for one that lacks the columns, or whose rows contradict themselves.
+    """
+    raws, num_left_out = _rows(dataset, source.path, 0, options)
+    return finish_reading(raws, source, format_name, options, _left_out_note(num_left_out))
 
 
 def download_dataset(

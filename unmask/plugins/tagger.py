@@ -18,9 +18,9 @@ from unmask.data.tags import TagError, detect_scheme, split_tag, to_iob2
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification, configuration
 from unmask.recipe import load_recipe
+from unmask.tagging import predict_tags
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress
-from unmask.training.evaluate import predict_tags
 from unmask.training.fit import fit
 from unmask.training.module import Trainee
 from unmask.training.validation import Watch

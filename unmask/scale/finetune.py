@@ -24,9 +24,9 @@ from unmask.results.ledger import Ledger
 from unmask.results.run import ENCODER, Run, RunResult
 from unmask.scale.labeler import FullLabeler, load_checkpoint
 from unmask.scale.pretrain import autocast
+from unmask.tagging import predict_tags
 from unmask.training.batches import Schedule, encode_split
 from unmask.training.environment import describe_environment, peak_memory_bytes
-from unmask.training.evaluate import predict_tags
 from unmask.training.optimizer import build_optimizer, learning_rate
 
 VARIANTS = ("encoder", "decoder with mask", "decoder without mask")

@@ -80,7 +80,7 @@ def compare_labelers(
 def _tags(folder: str, sentences: Any) -> list[list[str]]:
     from unmask.model import UnmaskedForTokenClassification
     from unmask.saving import is_saved
-    from unmask.training.evaluate import predict_tags
+    from unmask.tagging import predict_tags
 
     if not is_saved(Path(folder)):
         raise FileNotFoundError(

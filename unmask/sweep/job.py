@@ -21,8 +21,8 @@ from unmask.results.kept import keep_predictions
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run, RunResult
 from unmask.sweep.plan import SweepSettings
+from unmask.tagging import predict_tags
 from unmask.training.environment import describe_environment
-from unmask.training.evaluate import predict_tags
 from unmask.training.validation import Watch
 
 

@@ -7,7 +7,7 @@ cross epochs: the last window of an epoch may be short.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -100,21 +100,3 @@ def encode_split(
     """Encode labelled sentences with tag ids in the order of `tags`."""
     tag_ids = {tag: index for index, tag in enumerate(tags)}
     return [encoder.encode(sentence, tag_ids, max_subtokens) for sentence in sentences]
-
-
-def by_length(sentences: Sequence[EncodedSentence], max_tokens: int) -> Iterator[list[int]]:
-    """Indices in groups of at most `max_tokens` tokens, sentences of like length together.
-
-    A sentence longer than `max_tokens` makes a group of its own.
-    """
-    order = sorted(range(len(sentences)), key=lambda index: len(sentences[index].token_ids))
-    group, tokens = [], 0
-    for index in order:
-        length = len(sentences[index].token_ids)
-        if group and tokens + length > max_tokens:
-            yield group
-            group, tokens = [], 0
-        group.append(index)
-        tokens += length
-    if group:
-        yield group

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from unmask.analysis.scoring import score, score_table
 from unmask.data.sentence import Sentence
 from unmask.model import UnmaskedForTokenClassification
+from unmask.tagging import predict_tags
 from unmask.training.checkpoint import BEST_FILE, PARTIAL
-from unmask.training.evaluate import predict_tags
 from unmask.training.module import FusedRuns, Trainee
 
 

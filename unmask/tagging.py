@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Sentence
-from unmask.training.batches import by_length
 
 TOKENS_PER_FORWARD = 4096
 
@@ -64,3 +63,21 @@ def predict_tags(
                 tags[index][: len(best)] = [model.run_tags[run][tag] for tag in best]
         results.append((tags, sum(sentence.num_truncated_words for sentence in encoded)))
     return results
+
+
+def by_length(sentences: Sequence[EncodedSentence], max_tokens: int) -> Iterator[list[int]]:
+    """Indices in groups of at most `max_tokens` tokens, sentences of like length together.
+
+    A sentence longer than `max_tokens` makes a group of its own.
+    """
+    order = sorted(range(len(sentences)), key=lambda index: len(sentences[index].token_ids))
+    group, tokens = [], 0
+    for index in order:
+        length = len(sentences[index].token_ids)
+        if group and tokens + length > max_tokens:
+            yield group
+            group, tokens = [], 0
+        group.append(index)
+        tokens += length
+    if group:
+        yield group

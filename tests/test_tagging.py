@@ -7,7 +7,7 @@ from unmask.config import UnmaskConfig
 from unmask.data.sentence import Sentence
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
-from unmask.training.evaluate import predict_tags
+from unmask.tagging import predict_tags
 
 WORDS = ("EU", "rejects", "German", "call", "to", "boycott", "British", "lamb", ".")
 
