@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from unmask import backbones
-from unmask.backbones import BACKBONES, Backbone, find_weights, load_backbone, torch_dtype
+from unmask.backbones import (
+    BACKBONES,
+    Backbone,
+    choose_device,
+    find_weights,
+    load_backbone,
+    torch_dtype,
+)
 
 
 @pytest.fixture
@@ -194,6 +201,30 @@ def test_four_bits_are_refused_where_bitsandbytes_has_no_kernels(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(ValueError, match="no 4-bit weights for mps: leave the quantization out"):
         load("tiny", "float32", "nf4", device="mps")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "settings", "expected"),
+    [
+        (True, True, (), "cuda"),
+        (False, True, (), "mps"),
+        (False, True, ("bfloat16", "nf4"), "cpu"),
+        (False, True, ("float64",), "cpu"),
+        (False, False, (), "cpu"),
+    ],
+)
+def test_the_fastest_device_that_can_hold_the_weights_is_taken(
+    monkeypatch, cuda, mps, settings, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device(None, *settings) == expected
+
+
+def test_float64_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="mps has no float64: give another --dtype"):
+        load("tiny", "float64", device="mps")
 
 
 def test_loading_prints_nothing(capfd):

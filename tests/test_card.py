@@ -61,6 +61,37 @@ def test_a_corpus_of_the_hub_is_named_by_its_id(labeler, tmp_path):
     assert card.data.language == "en"
 
 
+def test_sentences_to_try_are_quoted_only_of_open_corpora(labeler, tmp_path):
+    from dataclasses import replace
+
+    sentences = (
+        Sentence("1", ("nobody", "came"), ("O", "O")),
+        Sentence("2", ("Ada", '"left"'), ("B-PER", "O")),
+        Sentence("3", ("Bob", "left"), ("B-PER", "O")),
+        Sentence("4", ("Bob", "in", "Rome"), ("B-PER", "O", "B-LOC")),
+    )
+    mine = Corpus("mine", sentences, (), (), ("LOC", "PER"), "unknown")
+    shown = load_card(
+        write_card(labeler, tmp_path, facts=CardFacts.of(replace(mine, name="wnut17")))
+    )
+    assert shown.data.widget == [{"text": 'Ada "left"'}, {"text": "Bob in Rome"}]
+    assert 'model.predict("Ada \\"left\\"")' in shown.text
+    for name in ("mine", "conll03_ner"):
+        silent = write_card(labeler, tmp_path, facts=CardFacts.of(replace(mine, name=name)))
+        assert "Rome |" in silent.read_text()
+        assert "Bob in Rome" not in silent.read_text()
+
+
+def test_the_licence_is_that_of_a_known_backbone(labeler, monkeypatch, tmp_path):
+    card = load_card(write_card(labeler, tmp_path))
+    assert card.data.license == "apache-2.0"
+    assert "Licence: apache-2.0, as its backbone." in card.text
+    monkeypatch.setattr(labeler.loaded, "load_from", "owner/name")
+    card = load_card(write_card(labeler, tmp_path))
+    assert card.data.license is None
+    assert "Licence" not in card.text
+
+
 @pytest.mark.parametrize(
     ("load_from", "expected"),
     [

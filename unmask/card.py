@@ -6,6 +6,7 @@ The mask is written as it was proved when the card was made, not as it was meant
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CARD_FILE = "README.md"
 NUM_EXAMPLES = 4
+NUM_TEXTS = 3
 METRICS = ("f1", "precision", "recall")
 
 
@@ -33,8 +35,8 @@ class CardFacts:
     """What a labeler does not know of itself.
 
     `examples` maps a label to the most frequent spans of the training split; `sizes` maps a split
-    to its sentences. `proof` is what a probe of the mask just found; None: it is probed for the
-    card.
+    to its sentences; `texts` are sentences to try the labeler on. `proof` is what a probe of the
+    mask just found; None: it is probed for the card.
     """
 
     result: RunResult | None = None
@@ -42,13 +44,19 @@ class CardFacts:
     licence: str = "unknown"
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
     proof: MaskProof | None = None
 
     @classmethod
     def of(cls, corpus: Corpus, result: RunResult | None = None) -> CardFacts:
-        """The facts of a run on a corpus."""
+        """The facts of a run on a corpus.
+
+        Sentences are quoted only of corpora that are known to be open.
+        """
         sizes = {split: len(corpus.split(split)) for split in SPLITS}
-        return cls(result, corpus.name, corpus.licence, _examples(corpus), sizes)
+        known = TASKS.get(corpus.name)
+        texts = _texts(corpus) if known and known.is_open else ()
+        return cls(result, corpus.name, corpus.licence, _examples(corpus), sizes, texts)
 
 
 def write_card(model: Any, folder: Path, run: int = 0, facts: CardFacts | None = None) -> Path:
@@ -57,7 +65,7 @@ def write_card(model: Any, folder: Path, run: int = 0, facts: CardFacts | None =
 
     facts = facts or CardFacts()
     sections = [
-        _opening(model, run),
+        _opening(model, run, facts),
         _labels(model.run_labels[run], facts),
         _scores(facts),
         _mask(model, run, facts),
@@ -92,11 +100,19 @@ def _metadata(model: Any, run: int, facts: CardFacts) -> Any:
         eval_results=_eval_results(facts) or None,
         language="en" if task else None,  # the known corpora all are; of others nothing is known
         library_name="unmask",
+        license=_licence(model),
         metrics=list(METRICS),
         model_name=name,
         pipeline_tag="token-classification",
         tags=["unmask", "token-classification", "peft"],
+        **({"widget": [{"text": text} for text in facts.texts]} if facts.texts else {}),
     )
+
+
+def _licence(model: Any) -> str | None:
+    """That of the backbone, where it is known: adapters are made from its weights."""
+    known = BACKBONES.get(model.loaded.load_from)
+    return known.licence if known else None
 
 
 def _eval_results(facts: CardFacts) -> list[EvalResult]:
@@ -127,7 +143,10 @@ def _code(model: Any, run: int) -> str:
     return "encoder" if model.loaded.is_encoder else f"unmask {model.configs[run].code}"
 
 
-def _opening(model: Any, run: int) -> str:
+def _opening(model: Any, run: int, facts: CardFacts) -> str:
+    text = facts.texts[0] if facts.texts else "yesterday Velmora was flooded again"
+    licence = _licence(model)
+    said = f"\n\nLicence: {licence}, as its backbone." if licence else ""
     return (
         f"# {_name(model, run)}\n\n"
         f"A sequence labeler: {model.loaded.weights.name}, frozen, with LoRA adapters and a linear "
@@ -135,9 +154,10 @@ def _opening(model: Any, run: int) -> str:
         "```python\n"
         "from unmask import UnmaskedForTokenClassification\n\n"
         'model = UnmaskedForTokenClassification.from_pretrained("THIS FOLDER")\n'
-        'model.predict("yesterday Velmora was flooded again")\n'
+        f"model.predict({json.dumps(text, ensure_ascii=False)})\n"
         "```\n\n"
         "Load it with `unmask`. PEFT alone would load the adapters onto a causal model, silently."
+        + said
     )
 
 
@@ -229,3 +249,17 @@ def _examples(corpus: Corpus) -> dict[str, tuple[str, ...]]:
         label: tuple(text for text, _ in counts.most_common(NUM_EXAMPLES))
         for label, counts in found.items()
     }
+
+
+def _texts(corpus: Corpus) -> tuple[str, ...]:
+    """The first training sentences that show a label which those before them do not."""
+    found: list[str] = []
+    shown: set[str] = set()
+    for sentence in corpus.train:
+        labels = {span.label for span in spans_from_tags(sentence.tags)}
+        if labels - shown:
+            found.append(" ".join(sentence.words))
+            shown |= labels
+        if len(found) == NUM_TEXTS:
+            break
+    return tuple(found)

@@ -49,7 +49,7 @@ def doctor(arguments: argparse.Namespace) -> None:
     """Print the environment, and prove the mask of a model layer by layer."""
     import torch
 
-    rows = {"torch": torch.__version__, "CUDA device": _cuda_device(), **_versions()}
+    rows = {"torch": torch.__version__, "GPU": _gpu(), **_versions()}
     for name, value in rows.items():
         print(f"{name:<14} {value}")
     model = _model_to_prove(arguments)
@@ -190,7 +190,9 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)")
+    command.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda, else mps, else cpu)"
+    )
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
 
@@ -234,10 +236,12 @@ def _is_saved(model: str) -> bool:
     return is_saved(Path(model))
 
 
-def _cuda_device() -> str:
+def _gpu() -> str:
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none, using the CPU"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "of Apple, by mps" if torch.backends.mps.is_available() else "none, using the CPU"
 
 
 def _kernels(device: str) -> str:

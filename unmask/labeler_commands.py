@@ -158,7 +158,7 @@ def add_to(
         command = add(name, do, text)
         command.add_argument("model", help="folder of a saved labeler")
         command.add_argument(
-            "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)"
+            "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda, else mps, else cpu)"
         )
         command.add_argument("--debug", action="store_true", help="show where an error came from")
         return command

@@ -259,9 +259,10 @@ class GroupedLoRALinear(nn.Module):
 
     def merged_weight(self, weight: Tensor, run: int) -> Tensor:
         """`weight` [out_features, in_features] plus the update of one run, for export."""
-        lora_a, lora_b = self.matrices(run)
-        update = self.scalings[run] * (lora_b.double() @ lora_a.double())
-        return (weight.double() + update).to(weight.dtype)
+        place = "cpu" if weight.device.type == "mps" else weight.device  # mps has no float64
+        lora_a, lora_b = (part.to(place).double() for part in self.matrices(run))
+        update = self.scalings[run] * (lora_b @ lora_a)
+        return (weight.to(place).double() + update).to(weight)
 
 
 class RoutedDropout(nn.Module):

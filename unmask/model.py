@@ -207,7 +207,7 @@ class UnmaskedForTokenClassification(Labeler):
             lora: shape of fresh adapters.
             dtype: dtype of the backbone's computation; default float32 for a fresh labeler, and
                 as trained for a saved one.
-            device: default: a CUDA device where there is one.
+            device: default: cuda, mps or cpu, the first that is there.
             seed: of a fresh labeler's adapters and head.
             max_subtokens: longer inputs are cut in training and windowed in `predict`.
 

@@ -30,6 +30,8 @@ class Task:
     description: str
     licence: str
     licence_page: str
+    is_open: bool = True
+    """Its sentences may be passed on."""
     labels: tuple[str, ...] | None = None
     sizes: tuple[int, int, int] = (0, 0, 0)
     column: str | None = None
@@ -47,6 +49,7 @@ _CONLL03 = Task(
     description="CoNLL-2003 English: people, organisations, places and other names in news",
     licence="Reuters corpus agreement; not to be passed on",
     licence_page="https://www.clips.uantwerpen.be/conll2003/ner/",
+    is_open=False,
     labels=tuple(sorted(_NER_LABELS)),
     sizes=(14041, 3250, 3453),
     column="ner",
@@ -127,6 +130,7 @@ TASKS: dict[str, Task] = {
             description="SemEval-2014 Task 4: aspect terms of restaurant reviews with polarity",
             licence="terms of the shared task; not to be passed on",
             licence_page="https://alt.qcri.org/semeval2014/task4/",
+            is_open=False,
             labels=("conflict", "negative", "neutral", "positive"),
             sizes=(3041, 0, 800),
             files="Restaurants_Train_v2.xml and Restaurants_Test_Gold.xml, with "
@@ -137,6 +141,7 @@ TASKS: dict[str, Task] = {
             description="ACE 2005 English: event triggers of 33 types",
             licence="LDC User Agreement; not to be passed on",
             licence_page="https://catalog.ldc.upenn.edu/LDC2006T06",
+            is_open=False,
             labels=tuple(
                 f"{kind}:{event}"
                 for kind, events in _ACE_EVENTS.items()

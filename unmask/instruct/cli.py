@@ -94,7 +94,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     teacher.add_argument(
         "--lang", choices=("en", "zh"), default="en", help="of the passages, for seqgpt"
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there)")
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda, else mps, else cpu)"
+    )
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
 
 

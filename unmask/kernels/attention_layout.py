@@ -174,7 +174,8 @@ def layout_of(offsets: tuple[int, ...], device: torch.device) -> Layout:
 
 def _bins(lengths: Tensor) -> list[Bin]:
     """Sentences by powers of two of their length; empty ones are in no bin."""
-    power = (lengths.clamp(min=SMALLEST_BIN) - 1).double().log2().floor()
+    # float32, for devices without float64, errs only where a million tokens are one sentence.
+    power = (lengths.clamp(min=SMALLEST_BIN) - 1).float().log2().floor()
     power[lengths == 0] = -1
     groups = [(power == value).nonzero().flatten() for value in power.unique() if value >= 0]
     return [Bin(group, lengths[group], int(lengths[group].max())) for group in groups]

@@ -41,7 +41,7 @@ class UnmaskTagger(BaseEstimator):
         preset: a name of `unmask.recipe.PRESETS`.
         overrides: fields of the recipe that differ from the preset.
         seed: of adapters, head, batches and dropout.
-        device: default: a CUDA device where there is one.
+        device: default: cuda, mps or cpu, the first that is there.
         show_progress: while training.
 
     Attributes:

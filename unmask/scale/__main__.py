@@ -72,7 +72,7 @@ def _recipe_flags(parser: argparse.ArgumentParser, batch: str) -> None:
     parser.add_argument("--accumulation", type=int, metavar="N", help="micro-batches a step")
     parser.add_argument("--max-subtokens", type=int, metavar="N", help="tokens a chunk or sentence")
     parser.add_argument("--dtype", dest="compute_dtype", choices=("bfloat16", "float32"))
-    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda if there)")
+    parser.add_argument("--device", metavar="NAME", help="default: cuda, else mps, else cpu")
 
 
 def _pretrain_flags(parser: argparse.ArgumentParser) -> None:
@@ -178,9 +178,9 @@ def with_recipe_flags(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
 
 
 def _device(name: str | None) -> str:
-    import torch
+    from unmask.backbones import choose_device
 
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+    return choose_device(name)
 
 
 def _kinds(text: str) -> list[str]:

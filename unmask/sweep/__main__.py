@@ -116,7 +116,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="weak configurations leave after a quarter and after half of the steps",
     )
-    how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
+    how.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda:1, ... (default: cuda, else mps, else cpu)"
+    )
     how.add_argument(
         "--checkpoint-seconds",
         type=float,

@@ -74,7 +74,7 @@ def reproduce(
         record: what `RunRecord.read` gave.
         console: for notes and progress.
         data_dir: where the data is now, if not where it was.
-        device: default: a CUDA device where there is one.
+        device: default: cuda, mps or cpu, the first that is there.
 
     Raises:
         ValueError: when data or weights are not those of the record.
