@@ -191,6 +191,8 @@ class GroupedLoRALinear(nn.Module):
     have zeros beyond theirs, see `unmask.stacking`.
     """
 
+    scaling: Tensor
+
     def __init__(
         self,
         base: nn.Module,
@@ -211,7 +213,7 @@ class GroupedLoRALinear(nn.Module):
         runs, rank = len(settings), max(one.rank for one in settings)
         self.ranks = (0,) * runs
         self.scalings = (0.0,) * runs
-        # The same on the device, which is not to be waited for. Derived, so not saved.
+        # The same on the device.
         self.register_buffer("scaling", torch.zeros(runs, 1, 1, dtype=dtype), persistent=False)
         self.lora_A = nn.Parameter(torch.zeros(runs, rank, self.in_features, dtype=dtype))
         self.lora_B = nn.Parameter(torch.zeros(runs, self.out_features, rank, dtype=dtype))
@@ -281,6 +283,24 @@ class RoutedDropout(nn.Module):
             return x
         flat = x.reshape(-1, x.shape[-1])
         return self.route.dropout(flat, self.probability, self.index).view_as(x)
+
+
+def route_dropout(backbone: nn.Module, route: Route, first_index: int) -> None:
+    """Let an encoder's own dropout draw per run, like everything random here."""
+    plain = [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Dropout) and module.p > 0
+    ]
+    for index, (name, module) in enumerate(plain, start=first_index):
+        backbone.set_submodule(name, RoutedDropout(module.p, route, index))
+
+
+def unroute_dropout(backbone: nn.Module) -> None:
+    """Undo `route_dropout`."""
+    for name, module in list(backbone.named_modules()):
+        if isinstance(module, RoutedDropout):
+            backbone.set_submodule(name, nn.Dropout(module.probability))
 
 
 def inject(

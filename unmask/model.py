@@ -29,15 +29,16 @@ from unmask.lora import (
     GroupedLoRALinear,
     LoraSettings,
     Route,
-    RoutedDropout,
     inject,
     lora_of_each,
+    route_dropout,
+    unroute_dropout,
 )
 from unmask.packing import PackedBatch, pack, pack_padded
 from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
 from unmask.sharing import fetch
-from unmask.stacking import labels_of_each, replaced, without_absent
+from unmask.stacking import labels_of_each, means_by_run, replaced, without_absent
 from unmask.verify import MaskProof, verify_runs
 
 HEAD_INDEX = 1_000_000
@@ -58,7 +59,10 @@ class UnmaskedForTokenClassification(Labeler):
         run_lora: the shape of each run's adapters.
         lora_layers: names and `GroupedLoRALinear`s, input side first.
         score_weight, score_bias: heads, [runs, tags, hidden] and [runs, tags].
+        num_tags: int64 [runs], of each run, on the device.
     """
+
+    num_tags: Tensor
 
     def __init__(
         self,
@@ -118,13 +122,12 @@ class UnmaskedForTokenClassification(Labeler):
             return layer.to(self.device)
 
         self.lora_layers = inject(self.backbone, targets, build)
-        self._route_dropout(first_index=len(self.lora_layers))
+        route_dropout(self.backbone, self.route, first_index=len(self.lora_layers))
         self.route.add_dropout(HEAD_INDEX)
         shape = (len(generators), max(map(len, self.run_tags)), self.backbone.config.hidden_size)
         self.score_weight = nn.Parameter(torch.zeros(shape, dtype=dtype, device=self.device))
         self.score_bias = nn.Parameter(self.score_weight.new_zeros(shape[:2]))
         counts = torch.zeros(len(generators), dtype=torch.int64, device=self.device)
-        # How many tags each run has. Derived, so not saved.
         self.register_buffer("num_tags", counts, persistent=False)
         for run, generator in enumerate(generators):
             self._begin_head(run, generator)
@@ -171,16 +174,6 @@ class UnmaskedForTokenClassification(Labeler):
         for parameter in self.stacked_parameters().values():
             if parameter.grad is not None:
                 parameter.grad[run].zero_()
-
-    def _route_dropout(self, first_index: int) -> None:
-        """An encoder's own dropout draws per run, like everything random here."""
-        plain = [
-            (name, module)
-            for name, module in self.backbone.named_modules()
-            if isinstance(module, nn.Dropout) and module.p > 0
-        ]
-        for index, (name, module) in enumerate(plain, start=first_index):
-            self.backbone.set_submodule(name, RoutedDropout(module.p, self.route, index))
 
     @classmethod
     def from_pretrained(
@@ -248,9 +241,7 @@ class UnmaskedForTokenClassification(Labeler):
             raise ValueError("the adapters are merged into this backbone: load it again instead")
         for name, layer in self.lora_layers:
             self.backbone.set_submodule(name, layer.base)
-        for name, module in list(self.backbone.named_modules()):
-            if isinstance(module, RoutedDropout):
-                self.backbone.set_submodule(name, nn.Dropout(module.probability))
+        unroute_dropout(self.backbone)
         self._unfuse()
         remove(self.backbone, self.previous_attention)
         return self.loaded
@@ -338,10 +329,7 @@ class UnmaskedForTokenClassification(Labeler):
         logits = self.route.guard(self.logits(batch)[0])
         _, label_ids, _, runs, _ = batch.labelled
         per_word = F.cross_entropy(logits, label_ids, reduction="none")
-        own = runs == torch.arange(self.num_runs, device=runs.device)[:, None]
-        counted = own & (label_ids != IGNORED_LABEL)
-        # Chosen, not multiplied by 0: what is not finite in one run stays there.
-        return torch.where(own, per_word, 0.0).sum(1) / counted.sum(1).clamp(min=1)
+        return means_by_run(per_word, label_ids != IGNORED_LABEL, runs, self.num_runs)
 
     def forward(
         self,

@@ -52,6 +52,21 @@ def without_absent(logits: Tensor, counts: Tensor, runs: Tensor) -> Tensor:
     return logits.masked_fill(absent, -torch.inf)
 
 
+def means_by_run(values: Tensor, counted: Tensor, runs: Tensor, num_runs: int) -> Tensor:
+    """[runs], each the mean over its own values; 0 for a run without any.
+
+    Args:
+        values: [labelled]; 0 where not counted.
+        counted: bool [labelled].
+        runs: int64 [labelled], whose each is.
+        num_runs: how many there are.
+    """
+    own = runs == torch.arange(num_runs, device=runs.device)[:, None]
+    # Chosen, not multiplied by 0: what is not finite in one run stays there.
+    sums = torch.where(own, values, values.new_zeros(())).sum(1)
+    return sums / (own & counted).sum(1).clamp(min=1)
+
+
 def labels_of_each(
     labels: Sequence[str] | Sequence[Sequence[str]], num_runs: int
 ) -> tuple[tuple[str, ...], ...]:

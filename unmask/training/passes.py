@@ -109,7 +109,9 @@ class Passes:
             if self.with_graphs:
                 # Not `backward`, whose last nodes remember the stream they were first run on.
                 gradients = torch.autograd.grad(scaled, self.parameters)
-                torch._foreach_add_([p.grad for p in self.parameters], list(gradients))
+                for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                    assert parameter.grad is not None
+                    parameter.grad += gradient
             else:
                 scaled.backward()
         return losses.detach()
