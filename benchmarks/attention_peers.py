@@ -156,13 +156,11 @@ def two_varlen_launches(problem: Problem) -> Attention:
         else:
             options["window_size"] = (-1, 0) if causal else (-1, -1)
         parts.append((tokens, offsets, max(lengths), options))
+    # Where it has no such flag it hands heads on to FlashAttention, which groups them unasked.
     grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in known else {}
-    group = 1 if grouped else problem.heads // problem.kv_heads
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = turn(query), turn(key), value
-        if group > 1:
-            k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
         results = []
         for tokens, offsets, longest, options in parts:
             a, b, c = (q, k, v) if len(parts) == 1 else (q[tokens], k[tokens], v[tokens])
