@@ -64,6 +64,25 @@ def test_nothing_waits_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("longest", [25, 70])
+def test_both_passes_can_be_captured_in_a_graph(longest):
+    lengths = [longest, 3, 40 if longest > 40 else 20]
+    causal = torch.tensor([True, False, True], device="cuda")
+    call = (offsets(lengths), longest, causal, 0.1)
+    tensors = draw(sum(lengths))
+    expected = with_gradients(tensors, *call)  # compiles
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        with_gradients(tensors, *call)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        captured = with_gradients(tensors, *call)
+    graph.replay()
+    for ours, eager in zip(captured, expected, strict=True):
+        assert torch.equal(ours, eager)
+
+
 def test_thousands_of_sentences_give_the_bits_of_each_alone():
     lengths = [1 + index * 7 % 90 for index in range(2000)]
     flags = torch.arange(len(lengths), device="cuda") % 2 == 0
