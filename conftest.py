@@ -11,12 +11,17 @@ import torch
 
 TRITON_MODULES = [
     "attention_tiles",
+    "attention_pack",
+    "attention_halves",
+    "attention_short",
+    "attention_short_backward",
     "attention_forward",
     "attention_backward",
     "interpreter",
     "lora_triton",
     "nf4_triton",
     "rows_triton",
+    "slots",
 ]
 
 collect_ignore = []

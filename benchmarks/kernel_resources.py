@@ -23,8 +23,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from unmask.kernels import attention_backward, attention_forward, lora_triton, rows_triton
-from unmask.kernels.attention_tiles import SEARCH_BLOCK, length_classes, padded_sizes
+from unmask.kernels import (
+    attention_backward,
+    attention_forward,
+    attention_halves,
+    attention_short,
+    attention_short_backward,
+    lora_triton,
+    rows_triton,
+)
+from unmask.kernels.attention_pack import longest_in_one_tile, padded_sizes
+from unmask.kernels.attention_tiles import SEARCH_BLOCK, layout_options, tiles_of
 from unmask.kernels.interpreter import INTERPRETED
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -35,9 +44,16 @@ TRITON_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 FLOATS = {"log_sum", "delta", "cos", "sin", "inverse"}
 """Tensors of float32 whatever the model computes in."""
 INTEGERS = {"cu_seqlens", "run_offsets", "keys"}
-SCALARS = {"scale": "fp32", "inner_scale": "fp32", "outer_scale": "fp32", "eps": "fp32"}
+SCALARS = {
+    "scale": "fp32",
+    "inner_scale": "fp32",
+    "outer_scale": "fp32",
+    "eps": "fp32",
+    "way": "fp32",
+}
 TENSORS = {
     "query", "key", "value", "grad", "output", "grad_query", "grad_key", "grad_value",
+    "turned_query", "turned_key",
     "x", "base", "out", "weight", "left", "right", "gate", "up", "grad_x", "grad_gate", "grad_up",
 }  # fmt: skip
 
@@ -80,7 +96,7 @@ def main() -> int:
 
 
 def attention_cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    """The three kernels of packed attention for short and long sentences."""
+    """Of packed attention: sentences that are one tile, and those cut into tiles."""
     half, width = padded_sizes(arguments.head_dim)
     constants = {
         "GROUP": 4,
@@ -93,17 +109,29 @@ def attention_cases(arguments: argparse.Namespace) -> Iterator[Case]:
         "SOFTCAP": False,
         "EMULATE": False,
     }
-    if not arguments.rotary:
-        constants |= {"cos": None, "sin": None}
-    for lengths in length_classes(arguments.head_dim, getattr(torch, arguments.dtype), 10_000):
-        for kernel, tile in (
-            (attention_forward._forward_kernel, lengths.forward),
-            (attention_backward._grad_query_kernel, lengths.grad_query),
-            (attention_backward._grad_key_kernel, lengths.grad_key),
+    dtype = getattr(torch, arguments.dtype)
+    above = longest_in_one_tile(arguments.head_dim, dtype)
+    tables = {} if arguments.rotary else {"cos": None, "sin": None}
+    for short in attention_short.short_classes(above):
+        for kernel, layout in (
+            (attention_short._short_forward_kernel, short.forward),
+            (attention_short_backward._short_backward_kernel, short.backward),
         ):
-            blocks, options = _split_options(tile.options())
-            shape = f"{tile.block_query}x{tile.block_key}"
-            yield Case(kernel, shape, constants | blocks, options)
+            own = constants | tables | {"BLOCK": short.block}
+            yield Case(kernel, f"{short.block}", own, layout_options(*layout))
+    if arguments.rotary:
+        own = constants | {"BLOCK": attention_halves.BLOCK}
+        shape = f"{attention_halves.BLOCK}x{arguments.head_dim}"
+        yield Case(attention_halves._turn_kernel, shape, own, layout_options(4, 1))
+    tiles = tiles_of(arguments.head_dim, dtype)
+    for kernel, tile in (
+        (attention_forward._forward_kernel, tiles.forward),
+        (attention_backward._grad_query_kernel, tiles.grad_query),
+        (attention_backward._grad_key_kernel, tiles.grad_key),
+    ):
+        blocks, options = _split_options(tile.options())
+        shape = f"{tile.block_query}x{tile.block_key}"
+        yield Case(kernel, shape, constants | blocks, options)
 
 
 def lora_cases() -> Iterator[Case]:
@@ -150,7 +178,8 @@ def compiled(case: Case, element: str) -> tuple[int, int, int, str]:
         is_stride = name.endswith("stride") and name != "causal_stride"
         if signature[name].startswith("*") or is_stride:
             aligned[(place,)] = [["tt.divisibility", 16]]
-    source = ASTSource(case.kernel, signature, case.constants, aligned)
+    constants = {name: x for name, x in case.constants.items() if name in signature}
+    source = ASTSource(case.kernel, signature, constants, aligned)
     binary = triton.compile(source, target=HOPPER, options=case.options)
     usage = _cuobjdump("-res-usage", binary.asm["cubin"])
     code = _cuobjdump("-sass", binary.asm["cubin"])

@@ -1,4 +1,4 @@
-"""Packed attention in Triton, backward: a kernel for queries, one for keys and values.
+"""Packed attention in Triton, backward; here the sentences that are longer than one tile.
 
 Nothing is added to memory by two programs, so gradients are the same bits in every run: the first
 kernel owns tiles of queries, the second tiles of keys with all heads that share them. The weights
@@ -15,19 +15,26 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unmask.kernels.attention_forward import VARYING, describe, forward
+from unmask.kernels import attention_tiles
+from unmask.kernels.attention_forward import forward
+from unmask.kernels.attention_halves import turn_long, turn_long_back
+from unmask.kernels.attention_pack import Pack, describe, with_unit_stride
+from unmask.kernels.attention_short_backward import backward_short
 from unmask.kernels.attention_tiles import (
+    UNALIGNED,
+    VARYING,
+    count_tiles,
     find_tile,
     key_range,
-    length_classes,
-    load_halves,
+    load_inner_rows,
     load_rows,
-    num_slots,
+    num_programs,
     query_range,
     scores_of,
-    store_halves,
+    slope_of,
+    store_rows,
+    tiles_of,
     visible,
-    with_unit_stride,
 )
 from unmask.kernels.interpreter import narrow, product
 
@@ -59,190 +66,241 @@ class _VarlenAttention(torch.autograd.Function):
         tables = (None if table is None else table.contiguous() for table in (cos, sin))
         pack = describe(query, key, *rest, *tables)
         output, log_sum = forward(query, key, value, pack)
-        ctx.save_for_backward(query, key, value, output, log_sum)
+        kept = output if pack.may_have_long else None  # short sentences do without
+        ctx.save_for_backward(query, key, value, log_sum, kept)
         ctx.pack = pack
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, output, log_sum = ctx.saved_tensors
-        grads = backward(query, key, value, output, with_unit_stride(grad), log_sum, ctx.pack)
+        *tensors, log_sum, output = ctx.saved_tensors
+        grads = backward((*tensors, with_unit_stride(grad)), log_sum, output, ctx.pack)
         return (*grads, *[None] * 8)
 
 
 def backward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
-    grad: Tensor,
+    tensors: tuple[Tensor, ...], log_sum: Tensor, output: Tensor | None, pack: Pack
+) -> tuple[Tensor, ...]:
+    """Gradients of query, key and value.
+
+    Args:
+        tensors: query, key, value and the gradient of the output, last axis dense.
+        log_sum: from the forward pass.
+        output: from the forward pass; None where the pack has no long sentence.
+        pack: see `attention_pack.describe`.
+
+    Returns:
+        In the shapes of query, key and value.
+    """
+    gradients = tuple(torch.empty_like(x) for x in tensors[:3])
+    if pack.above:
+        backward_short(tensors, gradients, log_sum, pack)
+    if output is not None:
+        _backward_long(tensors, gradients, log_sum, output, pack)
+    return gradients
+
+
+def _backward_long(
+    tensors: tuple[Tensor, ...],
+    gradients: tuple[Tensor, ...],
     log_sum: Tensor,
-    pack: dict[str, Any],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value from that of the output, shapes as in `forward`."""
+    output: Tensor,
+    pack: Pack,
+) -> None:
+    query, key, value, grad = tensors
+    grad_query, grad_key, grad_value = gradients
     num_tokens, num_heads, head_dim = query.shape
-    num_sentences = pack["shared"]["num_sentences"]
+    num_kv_heads = key.shape[1]
+    tiles = tiles_of(head_dim, query.dtype)
     delta = torch.empty_like(log_sum)
-    grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
-    tensors = (query, key, value, grad, log_sum, delta)
-    strides = [x.stride(axis) for x in tensors[:4] for axis in (0, 1)]
-    for lengths in length_classes(head_dim, query.dtype, pack["max_seqlen"]):
-        common = (*strides, num_tokens, lengths.above, lengths.up_to, pack["scale"])
-        tile = lengths.grad_query
-        slots = num_slots(num_tokens, num_sentences, tile.block_query)
-        _grad_query_kernel[(slots, num_heads)](
-            *tensors, output, grad_query,
-            output.stride(0), output.stride(1), grad_query.stride(0), grad_query.stride(1),
-            *common, **pack["shared"], **tile.options(),
-        )  # fmt: skip
-        tile = lengths.grad_key
-        slots = num_slots(num_tokens, num_sentences, tile.block_key)
-        _grad_key_kernel[(slots, key.shape[1])](
-            *tensors, grad_key, grad_value,
-            grad_key.stride(0), grad_key.stride(1), grad_value.stride(0), grad_value.stride(1),
-            *common, **pack["shared"], **tile.options(),
-        )  # fmt: skip
-    return grad_query, grad_key, grad_value
+    tensors = (*turn_long(query, key, pack), value, grad)
+    common = {**pack.shared, "SEARCH_BLOCK": attention_tiles.SEARCH_BLOCK}
+    tile = tiles.grad_query
+    every = (*tensors, output, grad_query)
+    _grad_query_kernel[(num_programs(num_tokens, pack, tile.block_query, num_heads),)](
+        *every, log_sum, delta, *[x.stride(axis) for x in every for axis in (0, 1)],
+        num_tokens, pack.above, num_heads, pack.scale, **common, **tile.options(),
+    )  # fmt: skip
+    tile = tiles.grad_key
+    every = (*tensors, grad_key, grad_value)
+    _grad_key_kernel[(num_programs(num_tokens, pack, tile.block_key, num_kv_heads),)](
+        *every, log_sum, delta, *[x.stride(axis) for x in every for axis in (0, 1)],
+        num_tokens, pack.above, num_kv_heads, pack.scale, **common, **tile.options(),
+    )  # fmt: skip
+    turn_long_back(grad_query, grad_key, pack)
 
 
-@triton.jit(do_not_specialize=VARYING)
+@triton.jit(do_not_specialize=VARYING, do_not_specialize_on_alignment=UNALIGNED)
 def _grad_query_kernel(
-    query, key, value, grad, log_sum, delta, output, grad_query,
-    output_stride, output_head_stride, grad_query_stride, grad_query_head_stride,
+    query, key, value, grad, output, grad_query, log_sum, delta,
     query_stride, query_head_stride, key_stride, key_head_stride,
     value_stride, value_head_stride, grad_stride, grad_head_stride,
-    num_tokens, above, up_to, scale,
-    cu_seqlens, causal, cos, sin,
-    num_sentences, causal_stride, inner_scale, outer_scale, window,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, HALF: tl.constexpr, WIDTH: tl.constexpr,
-    SEARCH_BLOCK: tl.constexpr, ROTARY: tl.constexpr, HAS_WINDOW: tl.constexpr,
-    SOFTCAP: tl.constexpr, EMULATE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    output_stride, output_head_stride, grad_query_stride, grad_query_head_stride,
+    num_tokens, above, num_heads, scale,
+    cu_seqlens, causal, num_sentences, causal_stride, inner_scale, outer_scale, window,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, EMULATE: tl.constexpr,
+    SEARCH_BLOCK: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of queries [BLOCK_Q]; leaves `delta`, the sum of grad * output, for the keys."""
-    sentence, begin, length, tile_begin = find_tile(
-        cu_seqlens, num_sentences, above, up_to, BLOCK_Q, SEARCH_BLOCK
-    )
-    if tile_begin >= length:
-        return
-    head = tl.program_id(1).to(tl.int64)
-    is_causal = tl.load(causal + sentence * causal_stride) != 0
-    query += begin * query_stride + head * query_head_stride
-    key += begin * key_stride + head // GROUP * key_head_stride
-    value += begin * value_stride + head // GROUP * value_head_stride
-    grad += begin * grad_stride + head * grad_head_stride
-    output += begin * output_stride + head * output_head_stride
-    grad_query += begin * grad_query_stride + head * grad_query_head_stride
-    row_sums = head * num_tokens + begin
-    dtype = query.dtype.element_ty
+    """Gradients of queries [BLOCK_Q]; leaves `delta`, the sum of grad * output, for the keys."""
+    total = count_tiles(cu_seqlens, num_sentences, above, BLOCK_Q, SEARCH_BLOCK)
+    for item in range(tl.program_id(0), total * num_heads, tl.num_programs(0)):
+        # The last tile of a causal sentence sees the most keys: it goes first.
+        tile = total - 1 - item // num_heads
+        sentence, begin, length, tile_begin = find_tile(
+            cu_seqlens, num_sentences, above, tile, BLOCK_Q, SEARCH_BLOCK
+        )
+        head = (item % num_heads).to(tl.int64)
+        is_causal = tl.load(causal + sentence * causal_stride) != 0
+        keys = key + begin * key_stride + head // GROUP * key_head_stride
+        values = value + begin * value_stride + head // GROUP * value_head_stride
 
-    q_index = tile_begin + tl.arange(0, BLOCK_Q)
-    inside = q_index < length
-    q1, q2 = load_halves(
-        query, query_stride, q_index, length, cos, sin, HEAD_DIM, HALF, ROTARY, EMULATE
-    )
-    do = load_rows(grad, grad_stride, q_index, length, HEAD_DIM, WIDTH)
-    o = load_rows(output, output_stride, q_index, length, HEAD_DIM, WIDTH)
-    along = tl.sum(do.to(tl.float32) * o.to(tl.float32), 1)
-    tl.store(delta + row_sums + q_index, along, mask=inside)
-    row_sum = tl.load(log_sum + row_sums + q_index, mask=inside, other=0.0)
-    dq1 = tl.zeros((BLOCK_Q, HALF), tl.float32)
-    dq2 = tl.zeros((BLOCK_Q, HALF), tl.float32)
-    low, high = key_range(tile_begin, length, is_causal, window, BLOCK_Q, BLOCK_K, HAS_WINDOW)
+        q_index = tile_begin + tl.arange(0, BLOCK_Q)
+        inside = q_index < length
+        place = query + begin * query_stride + head * query_head_stride
+        q = load_rows(place, query_stride, q_index, length, HEAD_DIM, WIDTH)
+        place = grad + begin * grad_stride + head * grad_head_stride
+        do = load_rows(place, grad_stride, q_index, length, HEAD_DIM, WIDTH)
+        place = output + begin * output_stride + head * output_head_stride
+        o = load_rows(place, output_stride, q_index, length, HEAD_DIM, WIDTH)
+        along = tl.sum(do.to(tl.float32) * o.to(tl.float32), 1)
+        row_sums = head * num_tokens + begin + q_index
+        tl.store(delta + row_sums, along, mask=inside)
+        row_sum = tl.load(log_sum + row_sums, mask=inside, other=0.0)
+        dq = tl.zeros((BLOCK_Q, WIDTH), tl.float32)
+        low, middle, high = key_range(
+            tile_begin, length, is_causal, window, BLOCK_Q, BLOCK_K, HAS_WINDOW
+        )
+        if not HAS_WINDOW:
+            dq = _from_keys(
+                q, do, row_sum, along, q_index, keys, key_stride, values, value_stride, dq,
+                low, middle, length, is_causal, inner_scale, outer_scale, window,
+                HEAD_DIM, WIDTH, False, SOFTCAP, EMULATE, BLOCK_K, False,
+            )  # fmt: skip
+        dq = _from_keys(
+            q, do, row_sum, along, q_index, keys, key_stride, values, value_stride, dq,
+            middle, high, length, is_causal, inner_scale, outer_scale, window,
+            HEAD_DIM, WIDTH, HAS_WINDOW, SOFTCAP, EMULATE, BLOCK_K, True,
+        )  # fmt: skip
+        place = grad_query + begin * grad_query_stride + head * grad_query_head_stride
+        dq *= scale
+        store_rows(place, grad_query_stride, q_index, length, dq, HEAD_DIM, WIDTH, EMULATE)
+
+
+@triton.jit
+def _from_keys(
+    q, do, row_sum, along, q_index, keys, key_stride, values, value_stride, dq,
+    low, high, length, is_causal, inner_scale, outer_scale, window,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
+    EMULATE: tl.constexpr, BLOCK_K: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """`dq`, before scaling, with what the keys from `low` on add; all of them seen if unmasked."""
     for start in range(low, high, BLOCK_K):
         k_index = start + tl.arange(0, BLOCK_K)
-        k1, k2 = load_halves(
-            key, key_stride, k_index, length, cos, sin, HEAD_DIM, HALF, ROTARY, EMULATE
-        )
-        v = load_rows(value, value_stride, k_index, length, HEAD_DIM, WIDTH)
-        products = product(q1, tl.trans(k1), EMULATE) + product(q2, tl.trans(k2), EMULATE)
-        scores = scores_of(products, inner_scale, outer_scale, SOFTCAP)
-        seen = visible(q_index[:, None], k_index[None, :], length, is_causal, window, HAS_WINDOW)
-        weights = tl.where(seen, tl.exp2(scores - row_sum[:, None]), 0.0)
+        if MASKED:
+            k = load_rows(keys, key_stride, k_index, length, HEAD_DIM, WIDTH)
+            v = load_rows(values, value_stride, k_index, length, HEAD_DIM, WIDTH)
+        else:
+            k = load_inner_rows(keys, key_stride, k_index, HEAD_DIM, WIDTH)
+            v = load_inner_rows(values, value_stride, k_index, HEAD_DIM, WIDTH)
+        scores = scores_of(product(q, tl.trans(k), EMULATE), inner_scale, outer_scale, SOFTCAP)
+        weights = tl.exp2(scores - row_sum[:, None])
+        if MASKED:
+            seen = visible(
+                q_index[:, None], k_index[None, :], length, is_causal, window, HAS_WINDOW
+            )
+            weights = tl.where(seen, weights, 0.0)
         ds = weights * (product(do, tl.trans(v), EMULATE) - along[:, None])
-        if SOFTCAP:
-            capped = scores / outer_scale
-            ds = ds * (1.0 - capped * capped)
-        ds = narrow(ds, dtype, EMULATE)
-        dq1 += product(ds, k1, EMULATE)
-        dq2 += product(ds, k2, EMULATE)
-    store_halves(
-        grad_query, grad_query_stride, q_index, length, dq1 * scale, dq2 * scale, cos, sin,
-        HEAD_DIM, HALF, ROTARY, EMULATE,
-    )  # fmt: skip
+        ds = ds * slope_of(scores, outer_scale, SOFTCAP)
+        dq += product(narrow(ds, q.dtype, EMULATE), k, EMULATE)
+    return dq
 
 
-@triton.jit(do_not_specialize=VARYING)
+@triton.jit(do_not_specialize=VARYING, do_not_specialize_on_alignment=UNALIGNED)
 def _grad_key_kernel(
-    query, key, value, grad, log_sum, delta, grad_key, grad_value,
-    grad_key_stride, grad_key_head_stride, grad_value_stride, grad_value_head_stride,
+    query, key, value, grad, grad_key, grad_value, log_sum, delta,
     query_stride, query_head_stride, key_stride, key_head_stride,
     value_stride, value_head_stride, grad_stride, grad_head_stride,
-    num_tokens, above, up_to, scale,
-    cu_seqlens, causal, cos, sin,
-    num_sentences, causal_stride, inner_scale, outer_scale, window,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, HALF: tl.constexpr, WIDTH: tl.constexpr,
-    SEARCH_BLOCK: tl.constexpr, ROTARY: tl.constexpr, HAS_WINDOW: tl.constexpr,
-    SOFTCAP: tl.constexpr, EMULATE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    grad_key_stride, grad_key_head_stride, grad_value_stride, grad_value_head_stride,
+    num_tokens, above, num_kv_heads, scale,
+    cu_seqlens, causal, num_sentences, causal_stride, inner_scale, outer_scale, window,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, EMULATE: tl.constexpr,
+    SEARCH_BLOCK: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of keys and values [BLOCK_K] over all heads of a group; `_t`: keys by queries."""
-    sentence, begin, length, tile_begin = find_tile(
-        cu_seqlens, num_sentences, above, up_to, BLOCK_K, SEARCH_BLOCK
-    )
-    if tile_begin >= length:
-        return
-    kv_head = tl.program_id(1).to(tl.int64)
-    is_causal = tl.load(causal + sentence * causal_stride) != 0
-    key += begin * key_stride + kv_head * key_head_stride
-    value += begin * value_stride + kv_head * value_head_stride
-    grad_key += begin * grad_key_stride + kv_head * grad_key_head_stride
-    grad_value += begin * grad_value_stride + kv_head * grad_value_head_stride
-    dtype = query.dtype.element_ty
+    """Gradients of keys and values [BLOCK_K] over all heads of a group."""
+    total = count_tiles(cu_seqlens, num_sentences, above, BLOCK_K, SEARCH_BLOCK)
+    for item in range(tl.program_id(0), total * num_kv_heads, tl.num_programs(0)):
+        sentence, begin, length, tile_begin = find_tile(
+            cu_seqlens, num_sentences, above, item // num_kv_heads, BLOCK_K, SEARCH_BLOCK
+        )
+        kv_head = (item % num_kv_heads).to(tl.int64)
+        is_causal = tl.load(causal + sentence * causal_stride) != 0
+        k_index = tile_begin + tl.arange(0, BLOCK_K)
+        place = key + begin * key_stride + kv_head * key_head_stride
+        k = load_rows(place, key_stride, k_index, length, HEAD_DIM, WIDTH)
+        place = value + begin * value_stride + kv_head * value_head_stride
+        v = load_rows(place, value_stride, k_index, length, HEAD_DIM, WIDTH)
+        dk = tl.zeros((BLOCK_K, WIDTH), tl.float32)
+        dv = tl.zeros((BLOCK_K, WIDTH), tl.float32)
+        low, middle, high = query_range(
+            tile_begin, length, is_causal, window, BLOCK_Q, BLOCK_K, HAS_WINDOW
+        )
+        for member in range(0, GROUP):
+            head = kv_head * GROUP + member
+            queries = query + begin * query_stride + head * query_head_stride
+            grads = grad + begin * grad_stride + head * grad_head_stride
+            row_sums = head * num_tokens + begin
+            dk, dv = _from_queries(
+                k, v, k_index, queries, query_stride, grads, grad_stride,
+                log_sum + row_sums, delta + row_sums, dk, dv,
+                low, middle, length, is_causal, inner_scale, outer_scale, window,
+                HEAD_DIM, WIDTH, HAS_WINDOW, SOFTCAP, EMULATE, BLOCK_Q, True,
+            )  # fmt: skip
+            if not HAS_WINDOW:
+                dk, dv = _from_queries(
+                    k, v, k_index, queries, query_stride, grads, grad_stride,
+                    log_sum + row_sums, delta + row_sums, dk, dv,
+                    middle, high, length, is_causal, inner_scale, outer_scale, window,
+                    HEAD_DIM, WIDTH, False, SOFTCAP, EMULATE, BLOCK_Q, False,
+                )  # fmt: skip
+        place = grad_key + begin * grad_key_stride + kv_head * grad_key_head_stride
+        dk *= scale
+        store_rows(place, grad_key_stride, k_index, length, dk, HEAD_DIM, WIDTH, EMULATE)
+        place = grad_value + begin * grad_value_stride + kv_head * grad_value_head_stride
+        store_rows(place, grad_value_stride, k_index, length, dv, HEAD_DIM, WIDTH, EMULATE)
 
-    k_index = tile_begin + tl.arange(0, BLOCK_K)
-    k1, k2 = load_halves(
-        key, key_stride, k_index, length, cos, sin, HEAD_DIM, HALF, ROTARY, EMULATE
-    )
-    v = load_rows(value, value_stride, k_index, length, HEAD_DIM, WIDTH)
-    dk1 = tl.zeros((BLOCK_K, HALF), tl.float32)
-    dk2 = tl.zeros((BLOCK_K, HALF), tl.float32)
-    dv = tl.zeros((BLOCK_K, WIDTH), tl.float32)
-    low, high = query_range(tile_begin, length, is_causal, window, BLOCK_Q, BLOCK_K, HAS_WINDOW)
-    for member in range(0, GROUP):
-        head = kv_head * GROUP + member
-        q_base = query + begin * query_stride + head * query_head_stride
-        grad_base = grad + begin * grad_stride + head * grad_head_stride
-        row_sums = head * num_tokens + begin
-        for start in range(low, high, BLOCK_Q):
-            q_index = start + tl.arange(0, BLOCK_Q)
-            inside = q_index < length
-            q1, q2 = load_halves(
-                q_base, query_stride, q_index, length, cos, sin, HEAD_DIM, HALF, ROTARY, EMULATE
-            )
-            do = load_rows(grad_base, grad_stride, q_index, length, HEAD_DIM, WIDTH)
-            row_sum = tl.load(log_sum + row_sums + q_index, mask=inside, other=0.0)
-            along = tl.load(delta + row_sums + q_index, mask=inside, other=0.0)
-            products_t = product(k1, tl.trans(q1), EMULATE) + product(k2, tl.trans(q2), EMULATE)
-            scores_t = scores_of(products_t, inner_scale, outer_scale, SOFTCAP)
+
+@triton.jit
+def _from_queries(
+    k, v, k_index, queries, query_stride, grads, grad_stride, log_sum, delta, dk, dv,
+    low, high, length, is_causal, inner_scale, outer_scale, window,
+    HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
+    EMULATE: tl.constexpr, BLOCK_Q: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """`dk`, before scaling, and `dv` with what the queries from `low` on add.
+
+    `_t`: keys by queries. Unmasked, all queries see all keys of the sentence. Those beyond it are
+    zeros, as is what comes from above for them, and add nothing; what keys beyond it get is not
+    kept.
+    """
+    for start in range(low, high, BLOCK_Q):
+        q_index = start + tl.arange(0, BLOCK_Q)
+        inside = q_index < length
+        q = load_rows(queries, query_stride, q_index, length, HEAD_DIM, WIDTH)
+        do = load_rows(grads, grad_stride, q_index, length, HEAD_DIM, WIDTH)
+        row_sum = tl.load(log_sum + q_index, mask=inside, other=0.0)
+        along = tl.load(delta + q_index, mask=inside, other=0.0)
+        scores_t = scores_of(product(k, tl.trans(q), EMULATE), inner_scale, outer_scale, SOFTCAP)
+        weights_t = tl.exp2(scores_t - row_sum[None, :])
+        if MASKED:
             seen_t = visible(
                 q_index[None, :], k_index[:, None], length, is_causal, window, HAS_WINDOW
             )
-            weights_t = tl.where(seen_t, tl.exp2(scores_t - row_sum[None, :]), 0.0)
-            dv += product(narrow(weights_t, dtype, EMULATE), do, EMULATE)
-            ds_t = weights_t * (product(v, tl.trans(do), EMULATE) - along[None, :])
-            if SOFTCAP:
-                capped_t = scores_t / outer_scale
-                ds_t = ds_t * (1.0 - capped_t * capped_t)
-            ds_t = narrow(ds_t, dtype, EMULATE)
-            dk1 += product(ds_t, q1, EMULATE)
-            dk2 += product(ds_t, q2, EMULATE)
-    store_halves(
-        grad_key, grad_key_stride, k_index, length, dk1 * scale, dk2 * scale, cos, sin,
-        HEAD_DIM, HALF, ROTARY, EMULATE,
-    )  # fmt: skip
-    column = tl.arange(0, WIDTH)[None, :]
-    tl.store(
-        grad_value + k_index[:, None] * grad_value_stride + column,
-        narrow(dv, dtype, EMULATE),
-        mask=(k_index < length)[:, None] & (column < HEAD_DIM),
-    )
+            weights_t = tl.where(seen_t, weights_t, 0.0)
+        dv += product(narrow(weights_t, k.dtype, EMULATE), do, EMULATE)
+        ds_t = weights_t * (product(v, tl.trans(do), EMULATE) - along[None, :])
+        ds_t = ds_t * slope_of(scores_t, outer_scale, SOFTCAP)
+        dk += product(narrow(ds_t, k.dtype, EMULATE), q, EMULATE)
+    return dk, dv

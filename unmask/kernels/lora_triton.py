@@ -18,10 +18,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unmask.kernels.attention_tiles import SEARCH_BLOCK, UNLIMITED, find_tile, num_slots
 from unmask.kernels.dropout import FIRST_FACTOR, PLACE_FACTOR, SECOND_FACTOR, Dropout, as_signed
 from unmask.kernels.interpreter import must_emulate, narrow, product
 from unmask.kernels.lora_autograd import low_rank_update
+from unmask.kernels.slots import SEARCH_BLOCK, find_slot, num_slots
 
 BLOCK_TOKENS = 32
 BLOCK_FEATURES = 64
@@ -80,7 +80,7 @@ class _TritonProducts:
         _linear_kernel[(slots, triton.cdiv(out_features, BLOCK_FEATURES), splits)](
             x.contiguous(), weight, None if base is None else base.contiguous(), parts,
             self.offsets, self.keys,
-            len(x), num_runs, UNLIMITED, self.threshold, scale, *weight.stride(),
+            len(x), num_runs, self.threshold, scale, *weight.stride(),
             IN=in_features, OUT=out_features, HAS_BASE=base is not None,
             DROP_INPUT=self.drops and drop_input, DROP_OUTPUT=self.drops and drop_output,
             SPLIT=triton.cdiv(in_features, splits * BLOCK_FEATURES) * BLOCK_FEATURES,
@@ -173,7 +173,7 @@ def _drop(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
     constants = _constants(x.dtype)
     _drop_kernel[(slots, triton.cdiv(features, BLOCK_FEATURES))](
         x.contiguous(), out, offsets, keys,
-        len(offsets) - 1, UNLIMITED, dropout.threshold, dropout.rescale,
+        len(offsets) - 1, dropout.threshold, dropout.rescale,
         FEATURES=features, **{name: constants[name] for name in constants if name != "num_stages"},
     )  # fmt: skip
     return out
@@ -235,10 +235,10 @@ def _kept(
     return half >= threshold
 
 
-@triton.jit(do_not_specialize=["num_tokens", "num_runs", "up_to", "threshold"])
+@triton.jit(do_not_specialize=["num_tokens", "num_runs", "threshold"])
 def _linear_kernel(
     x, weight, base, out, run_offsets, keys,
-    num_tokens, num_runs, up_to, threshold, scale,
+    num_tokens, num_runs, threshold, scale,
     weight_run_stride, weight_out_stride, weight_in_stride,
     IN: tl.constexpr, OUT: tl.constexpr, HAS_BASE: tl.constexpr,
     DROP_INPUT: tl.constexpr, DROP_OUTPUT: tl.constexpr, SPLIT: tl.constexpr,
@@ -247,9 +247,7 @@ def _linear_kernel(
     EMULATE: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_TOKENS tokens of one run by BLOCK_FEATURES output features, over SPLIT inputs."""
-    run, begin, length, tile_begin = find_tile(
-        run_offsets, num_runs, 0, up_to, BLOCK_TOKENS, SEARCH_BLOCK
-    )
+    run, begin, length, tile_begin = find_slot(run_offsets, num_runs, BLOCK_TOKENS, SEARCH_BLOCK)
     if tile_begin >= length:
         return
     dtype = x.dtype.element_ty
@@ -284,17 +282,15 @@ def _linear_kernel(
         tl.store(place, narrow(result, dtype, EMULATE), mask=mask)
 
 
-@triton.jit(do_not_specialize=["num_runs", "up_to", "threshold"])
+@triton.jit(do_not_specialize=["num_runs", "threshold"])
 def _drop_kernel(
-    x, out, run_offsets, keys, num_runs, up_to, threshold, rescale,
+    x, out, run_offsets, keys, num_runs, threshold, rescale,
     FEATURES: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
     SEARCH_BLOCK: tl.constexpr, PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr,
     SECOND_FACTOR: tl.constexpr, EMULATE: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_TOKENS tokens of one run by BLOCK_FEATURES features: dropped, or scaled up."""
-    run, begin, length, tile_begin = find_tile(
-        run_offsets, num_runs, 0, up_to, BLOCK_TOKENS, SEARCH_BLOCK
-    )
+    run, begin, length, tile_begin = find_slot(run_offsets, num_runs, BLOCK_TOKENS, SEARCH_BLOCK)
     if tile_begin >= length:
         return
     token = tile_begin + tl.arange(0, BLOCK_TOKENS)
