@@ -91,7 +91,7 @@ class Problem:
 
 
 def ours(problem: Problem) -> Attention:
-    """This project's: one Triton launch on a CUDA device, rectangles elsewhere."""
+    """This project's: Triton on a CUDA device, rectangles elsewhere."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return varlen_attention(

@@ -112,7 +112,7 @@ def attention_cases(arguments: argparse.Namespace) -> Iterator[Case]:
     dtype = getattr(torch, arguments.dtype)
     above = longest_in_one_tile(arguments.head_dim, dtype)
     tables = {} if arguments.rotary else {"cos": None, "sin": None}
-    for short in attention_short.short_classes(above):
+    for short in attention_short.short_classes(above, arguments.head_dim):
         for kernel, layout in (
             (attention_short._short_forward_kernel, short.forward),
             (attention_short_backward._short_backward_kernel, short.backward),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unmask.kernels import attention_reference
@@ -124,17 +124,28 @@ def pieces(tensors, lengths):
 
 
 @pytest.mark.parametrize("dtype", CAPS, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((1, 7, 25, 0, 40), (True, False, True, True, False), heads=(4, 2), rotary=True),
+        Case((32, 33), (True, False), heads=(3, 1), head_dim=128, rotary=True),
+        Case((64, 65), (False, True), head_dim=80, rotary=True, window=20, softcap=2.0),
+    ],
+    ids=["all-lengths", "group-of-three", "window-and-cap"],
+)
+def test_errors_stay_under_the_caps_and_near_pytorchs_own(triton_device, dtype, case):
+    check(case, dtype, triton_device)
+
+
+@pytest.mark.parametrize("dtype", CAPS, ids=str)
 @settings(
     deadline=None,
-    max_examples=1,  # and the examples named below; many more in the slow test
+    max_examples=1,  # many more in the slow test below
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(case=cases())
-@example(case=Case((1, 7, 25, 0, 40), (True, False, True, True, False), heads=(4, 2), rotary=True))
-@example(case=Case((32, 33), (True, False), heads=(3, 1), head_dim=128, rotary=True))
-@example(case=Case((64, 65), (False, True), head_dim=80, rotary=True, window=20, softcap=2.0))
-def test_errors_stay_under_the_caps_and_near_pytorchs_own(triton_device, dtype, case):
+def test_errors_stay_under_the_caps_over_any_pack(triton_device, dtype, case):
     check(case, dtype, triton_device)
 
 
@@ -158,12 +169,16 @@ def test_any_head_size_is_padded_to_what_the_matrix_units_take(triton_device, he
 
 
 @pytest.mark.parametrize(
-    ("dtype", "window"),
-    [(torch.float32, None), (torch.bfloat16, 11), (torch.float16, None)],
+    ("dtype", "settings"),
+    [
+        (torch.float32, {"head_dim": 32}),
+        (torch.bfloat16, {"window": 11}),
+        (torch.float16, {"head_dim": 80}),
+    ],
     ids=str,
 )
-def test_a_sentence_alone_and_in_any_pack_gives_the_same_bits(triton_device, dtype, window):
-    case = Case((70, 9, 17, 40), (False, False, True, True), window=window, rotary=True)
+def test_a_sentence_alone_and_in_any_pack_gives_the_same_bits(triton_device, dtype, settings):
+    case = Case((70, 9, 17, 40), (False, False, True, True), rotary=True, **settings)
     tensors = case.draw(dtype, triton_device)
     packed = results(triton_attention, tensors, case.call(triton_device))
     together = pieces(packed.values(), case.lengths)
@@ -171,8 +186,8 @@ def test_a_sentence_alone_and_in_any_pack_gives_the_same_bits(triton_device, dty
         single = Case(
             case.lengths[index : index + 1],
             case.flags[index : index + 1],
-            window=window,
             rotary=True,
+            **settings,
         )
         alone = results(triton_attention, piece, single.call(triton_device))
         for name, ours, expected in zip(packed, alone.values(), together[index], strict=True):

@@ -1,9 +1,9 @@
 """Packed attention of short sentences in Triton, forward: a whole sentence is one tile.
 
 A program takes one sentence and all heads that share its keys: keys, values and angles are read
-once, and a row's softmax is taken in one piece. Sentences are told apart by their own length: up
-to 32 tokens, up to 64, and longer ones, which are `attention_forward`'s. Every launch has a program
-for every sentence; those of another class return at once.
+once, and a row's softmax is taken in one piece. Sentences of more tokens than a tile has are
+`attention_forward`'s. Wide heads have tiles of two sizes, told apart by a sentence's own length;
+every launch has a program for every sentence, and those of another size return at once.
 """
 
 from __future__ import annotations
@@ -41,15 +41,18 @@ class ShortClass:
     backward: tuple[int, int]
 
 
-SHORT_CLASSES = (
+WIDE_HEADS = (
     ShortClass(0, 32, forward=(4, 2), backward=(4, 1)),
     ShortClass(32, SHORT, forward=(4, 2), backward=(8, 2)),
 )
+"""Of more than 64 features: two launches, since a tile fits registers only if it is small."""
+NARROW_HEADS = (ShortClass(0, SHORT, forward=(4, 2), backward=(4, 1)),)
 
 
-def short_classes(max_seqlen: int) -> list[ShortClass]:
+def short_classes(max_seqlen: int, head_dim: int) -> list[ShortClass]:
     """The launches that a pack may need."""
-    return [short for short in SHORT_CLASSES if short.above < max_seqlen]
+    classes = WIDE_HEADS if head_dim > 64 else NARROW_HEADS
+    return [short for short in classes if short.above < max_seqlen]
 
 
 def forward_short(
@@ -57,7 +60,7 @@ def forward_short(
 ) -> None:
     """Write output and row sums of all sentences up to `SHORT`; see `attention_forward.forward`."""
     grid = (pack.shared["num_sentences"], key.shape[1])
-    for short in short_classes(pack.max_seqlen):
+    for short in short_classes(pack.max_seqlen, query.shape[2]):
         _short_forward_kernel[grid](
             query, key, value, output, log_sum,
             query.stride(0), query.stride(1), key.stride(0), key.stride(1),

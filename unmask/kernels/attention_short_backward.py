@@ -41,7 +41,7 @@ def backward_short(
     query, key = tensors[:2]
     grid = (pack.shared["num_sentences"], key.shape[1])
     strides = [x.stride(axis) for x in (*tensors, *gradients) for axis in (0, 1)]
-    for short in short_classes(pack.max_seqlen):
+    for short in short_classes(pack.max_seqlen, query.shape[2]):
         _short_backward_kernel[grid](
             *tensors, *gradients, log_sum, *strides,
             len(query), short.above, pack.scale, pack.cos, pack.sin,

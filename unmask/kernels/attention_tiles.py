@@ -74,11 +74,11 @@ def tiles_of(head_dim: int, dtype: torch.dtype) -> Tiles:
 
 
 LONG_WIDE = Tiles(
-    forward=Tile(128, 64, 8, 3), grad_query=Tile(128, 64, 8, 2), grad_key=Tile(64, 128, 8, 1)
+    forward=Tile(128, 64, 8, 3), grad_query=Tile(128, 64, 8, 1), grad_key=Tile(64, 128, 8, 1)
 )
 """For heads of up to 128 in 16 bits."""
 LONG_NARROW = Tiles(
-    forward=Tile(128, 64, 4, 3), grad_query=Tile(128, 64, 4, 2), grad_key=Tile(64, 128, 8, 2)
+    forward=Tile(128, 64, 8, 3), grad_query=Tile(64, 64, 4, 2), grad_key=Tile(64, 128, 8, 2)
 )
 """For heads of up to 64 in 16 bits."""
 
