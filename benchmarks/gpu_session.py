@@ -2,12 +2,15 @@
 
     python benchmarks/gpu_session.py [--minutes 8] [--output-dir benchmarks/results/gpu]
 
-Four stages, each in a process of its own, in this order:
+Stages, each in a process of its own, in this order:
 
-    check      every kernel against its float64 definition at the sizes that are timed after it
-    attention  benchmarks/attention.py: Mistral-7B's heads, sentences of a corpus and 1 x 8192
-    step       benchmarks/step.py: Mistral-7B's shape, then SmolLM2's
-    tests      the tests marked gpu, as many as the time allows
+    check           every kernel against its float64 definition at the sizes that are timed after it
+    step_mistral    benchmarks/step.py at Mistral-7B's shape
+    step_smollm2    the same at SmolLM2-135M's, up to 80 fused runs
+    attention       benchmarks/attention.py: Mistral-7B's heads, a corpus' sentences and 1 x 8192
+    pretraining     benchmarks/pretraining.py
+    attention_more  other lengths, flags and heads
+    tests           the tests marked gpu, as many as the time allows
 
 A stage gets the time that is left and no more; what it had written by then stays. Nothing is timed
 when a kernel is wrong. The JSON files of the stages and `session.json`, which says how each ended
@@ -94,16 +97,21 @@ def stages(arguments: argparse.Namespace) -> list[Stage]:
         return Stage(name, [python, str(HERE / script), *flags, "--output", output], share)
 
     again = [python, __file__, "--check-only", "--device", arguments.device]
-    mistral = ("--models", "mistral-7b", "--tokens", "6400", "--flags", "half")
-    checkpointed = ("--shape", "mistral-7b", "--checkpointing")
-    tests = [python, "-m", "pytest", "-q", "-x", "-m", "gpu and not slow", "tests/kernels"]
-    return [
+    heads = ("--models", "mistral-7b", "--tokens", "6400", "--flags", "half", "--lengths")
+    others = ("--models", "mistral-7b", "smollm2-135m", "--tokens", "6400", "--lengths", "corpus")
+    mistral = ("--shape", "mistral-7b", "--checkpointing", "--runs", "1", "4", "16")
+    smollm2 = ("--quantization", "none", "--by-length", "--runs", "1", "2", "4", "8", "16", "80")
+    tests = [python, "-m", "pytest", "-q", "-m", "gpu and not slow", "tests"]
+    all_of_them = [
         Stage("check", [*again, "--output-dir", str(folder)], 0.25),
-        benchmark("attention", "attention.py", 0.25, *mistral, "--lengths", "corpus", "1x8192"),
-        benchmark("step_mistral", "step.py", 0.3, *checkpointed, "--runs", "1", "4", "16"),
-        benchmark("step_smollm2", "step.py", 0.15, "--quantization", "none", "--runs", "1", "16"),
+        benchmark("step_mistral", "step.py", 0.35, *mistral),
+        benchmark("step_smollm2", "step.py", 0.3, *smollm2),
+        benchmark("attention", "attention.py", 0.3, *heads, "corpus", "1x8192"),
+        benchmark("pretraining", "pretraining.py", 0.3),
+        benchmark("attention_more", "attention.py", 0.3, *others),
         Stage("tests", tests, 1.0),
     ]
+    return [stage for stage in all_of_them if stage.name in (arguments.stages or [stage.name])]
 
 
 def run_stage(stage: Stage, seconds: float, folder: Path) -> dict[str, Any]:
@@ -270,6 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--minutes", type=float, default=8.0, help="for everything together (default: 8)")
     add("--output-dir", type=Path, default=RESULTS, help="where JSON and logs are written")
+    add("--stages", nargs="+", metavar="NAME", help="these only (default: all)")
     add("--check-only", action="store_true", help="only the first stage, in this process")
     add("--device", choices=("cuda", "cpu"), default="cuda", help="of the check")
     add("--dtypes", nargs="+", choices=list(TOLERANCES), default=["bfloat16", "float16"])

@@ -162,6 +162,10 @@ def ways(
         name = "transformers + PEFT" + (", checkpointing" if checkpointing else f", {plain}")
         yield stock(loaded, workload, recipe, name, checkpointing)
         gc.collect()
+    if arguments.by_length:
+        name = "the same, batches of like length"
+        yield stock(loaded, workload, recipe, name, False, by_length(workload, recipe.batch_size))
+        gc.collect()
     on_gpu = loaded.model.device.type == "cuda"
     if arguments.quantization == "nf4":
         yield from ours(loaded, workload, recipe, f"ours, {plain}", 1, on_gpu)
@@ -175,9 +179,15 @@ def ways(
 
 
 def stock(
-    loaded: LoadedBackbone, workload: Workload, recipe: Recipe, name: str, checkpointing: bool
+    loaded: LoadedBackbone,
+    workload: Workload,
+    recipe: Recipe,
+    name: str,
+    checkpointing: bool,
+    batches: Sequence[Sequence[EncodedSentence]] | None = None,
 ) -> Way:
     """transformers' token classifier with PEFT's adapters, batches padded to their longest."""
+    batches = batches or workload.batches
     model = stock_model(loaded, workload.labels, recipe)
     classifier: Any = model.base_model.model
     head = classifier.score.modules_to_save["default"]
@@ -202,12 +212,19 @@ def stock(
         return [value.detach(), torch.autograd.grad(value, head.weight)[0]]
 
     def step(index: int) -> None:
-        loss(workload.batches[index % len(workload.batches)]).backward()
+        loss(batches[index % len(batches)]).backward()
         torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return Way(name, 1, first, step)
+
+
+def by_length(workload: Workload, batch_size: int) -> list[Sequence[EncodedSentence]]:
+    """The same sentences in batches of neighbours in length."""
+    sentences = [sentence for batch in workload.batches for sentence in batch]
+    ordered = sorted(sentences, key=lambda sentence: len(sentence.token_ids))
+    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
 
 
 def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -> PeftModel:
@@ -323,6 +340,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=TOLERANCES, help="default: bfloat16, on a CPU float32")
     add("--runs", nargs="+", type=int, default=[1, 2, 4, 8, 16] if on_gpu else [1, 4])
     add("--checkpointing", action="store_true", help="time the stock model with it too")
+    add("--by-length", action="store_true", help="time the stock model on sorted batches too")
     add("--batches", type=int, default=4, help="different batches")
     add("--steps", type=int, default=10 if on_gpu else 3, help="timed steps")
     add("--output", type=Path, default=RESULTS, help="where to write JSON")

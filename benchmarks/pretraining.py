@@ -1,0 +1,129 @@
+"""Tokens a second of pre-training the 68M pair from nothing, at the paper's sizes.
+
+    python benchmarks/pretraining.py                   # on a GPU: encoder and decoder, bfloat16
+    python benchmarks/pretraining.py --small           # the shape that a CPU can do
+
+Runs the command's own loop (`unmask.scale.pretrain`) over random tokens in chunks of 512, with a
+vocabulary of the size that the paper's has: speed depends on neither text nor words. The first
+steps are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from attention import describe_machine
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from unmask.errors import OneLineParser, one_line_errors
+from unmask.scale.language_models import build
+from unmask.scale.pretrain import pretrain
+from unmask.scale.settings import KINDS, PRETRAINING_PRESETS, Pretraining
+from unmask.scale.text import SPECIAL_TOKENS
+from unmask.training.checkpoint import Progress
+from unmask.training.environment import peak_memory_bytes
+
+WARM_UP = 2
+RESULTS = Path(__file__).parent / "results" / "pretraining.json"
+
+
+def main() -> None:
+    """Parse the command line and report errors in one line."""
+    arguments = _parser().parse_args()
+    with one_line_errors("pretraining.py"):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Time, print, write."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = PRETRAINING_PRESETS["small" if arguments.small else "paper"]
+    steps = WARM_UP + arguments.steps
+    recipe = replace(settings.recipe, epochs=1)
+    settings = replace(settings, recipe=recipe, checkpoints_per_epoch=1)
+    tokenizer = words(settings.vocab_size)
+    rows = [time_steps(kind, settings, tokenizer, steps, device) for kind in arguments.kinds]
+    print(f"{'':<10}{'parameters':>14}{'tokens/s':>12}{'range':>24}{'peak GiB':>10}")
+    for row in rows:
+        spread = f"{row['slowest']:,.0f} to {row['fastest']:,.0f}"
+        print(
+            f"{row['kind']:<10}{row['parameters']:>14,}{row['median']:>12,.0f}{spread:>24}"
+            f"{row['peak_memory_gib']:>10.2f}"
+        )
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(device),
+        "settings": settings.to_dict(),
+        "unit": "tokens a second",
+        "rows": rows,
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"\nwritten to {arguments.output}")
+
+
+def words(vocab_size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with RoBERTa's special tokens and as many made-up words as there is room for."""
+    names = list(SPECIAL_TOKENS.values())
+    names += [f"w{index}" for index in range(vocab_size - len(names))]
+    vocabulary = {name: index for index, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def time_steps(
+    kind: str, settings: Pretraining, tokenizer: PreTrainedTokenizerFast, steps: int, device: str
+) -> dict[str, Any]:
+    """Rates of optimizer steps, each a window of micro-batches."""
+    recipe = settings.recipe
+    shape = (steps * recipe.batch_size * recipe.accumulation, recipe.max_subtokens)
+    chunks = np.random.default_rng(0).integers(
+        len(SPECIAL_TOKENS), len(tokenizer), shape, dtype=np.uint16
+    )
+    ends: list[float] = []
+
+    def note(progress: Progress, total: int) -> None:
+        # The loop has read the loss, so the device is done.
+        ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain(kind, settings, chunks, tokenizer, Path(folder), "benchmark", device, note)
+    tokens = recipe.batch_size * recipe.accumulation * recipe.max_subtokens
+    # The last step is followed by a checkpoint, which its own time does not include.
+    rates = [tokens / (end - start) for start, end in zip(ends, ends[1:], strict=False)]
+    timed = rates[WARM_UP - 1 :]
+    return {
+        "kind": kind,
+        "parameters": sum(p.numel() for p in build(kind, settings, tokenizer).parameters()),
+        "median": statistics.median(timed),
+        "slowest": min(timed),
+        "fastest": max(timed),
+        "peak_memory_gib": peak_memory_bytes(torch.device(device)) / 2**30,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="pretraining.py", description="Tokens a second of pre-training from nothing."
+    )
+    add = parser.add_argument
+    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="default: both")
+    add("--small", action="store_true", help="the small shape and sizes")
+    add("--steps", type=int, default=6, help="optimizer steps that are timed (default: 6)")
+    add("--output", type=Path, default=RESULTS, help="where to write JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
