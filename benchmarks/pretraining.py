@@ -11,6 +11,7 @@ steps are not counted.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -101,7 +102,7 @@ def time_steps(
         pretrain(kind, settings, chunks, tokenizer, Path(folder), "benchmark", device, note)
     tokens = recipe.batch_size * recipe.accumulation * recipe.max_subtokens
     # The last step is followed by a checkpoint, which its own time does not include.
-    rates = [tokens / (end - start) for start, end in zip(ends, ends[1:], strict=False)]
+    rates = [tokens / (end - start) for start, end in itertools.pairwise(ends)]
     timed = rates[WARM_UP - 1 :]
     return {
         "kind": kind,
