@@ -89,6 +89,12 @@ def test_a_run_draws_the_same_mask_alone_and_fused():
     assert torch.equal(fused[37:], mask([4], Draw((4,), (6,))))
 
 
+def test_parts_of_a_micro_batch_draw_what_the_whole_draws():
+    whole = mask([30, 9], Draw((1, 2), (3, 3)))
+    begin, end = mask([12, 9], Draw((1, 2), (3, 3))), mask([18, 0], Draw((1, 2), (3, 3), (12, 9)))
+    assert torch.equal(torch.cat([begin[:12], end, begin[12:]]), whole)
+
+
 def test_masks_do_not_touch_or_follow_the_global_generator():
     torch.manual_seed(0)
     state = torch.get_rng_state()

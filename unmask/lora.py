@@ -81,22 +81,29 @@ NO_ROUTE = (
 
 @dataclass(frozen=True)
 class Draw:
-    """What dropout depends on besides the place: one seed and one micro-step per run."""
+    """What dropout depends on besides the place: one seed and one micro-step per run.
+
+    `first_tokens` are, for every run, the tokens of its micro-batch that come before those of the
+    batch under way, which other processes have; empty: none.
+    """
 
     seeds: tuple[int, ...]
     micro_steps: tuple[int, ...]
+    first_tokens: tuple[int, ...] = ()
 
     def keys(self, modules: Sequence[int]) -> Tensor:
-        """What each module's dropout is hashed from, int32 [modules, runs] on the CPU.
+        """What each module's dropout is hashed from, int32 [modules, runs, 2] on the CPU.
 
-        The same run draws the same mask alone, fused with others, and when recomputed.
+        That is, see `Dropout.keys`, a hash and the first token. The same run draws the same mask
+        alone, fused with others, in parts, and when recomputed.
         """
         seeds, steps, numbers = (
             np.array([value & 0xFFFFFFFF for value in values], dtype=np.uint64)
             for values in (self.seeds, self.micro_steps, modules)
         )
-        mixed = mix(mix(seeds, steps), numbers[:, None])
-        return torch.from_numpy(mixed.astype(np.uint32).view(np.int32))
+        mixed = mix(mix(seeds, steps), numbers[:, None]).astype(np.uint32).view(np.int32)
+        first = np.array(self.first_tokens or (0,) * len(self.seeds), dtype=np.int32)
+        return torch.from_numpy(np.stack([mixed, np.broadcast_to(first, mixed.shape)], axis=-1))
 
 
 class Route:

@@ -117,6 +117,24 @@ def settle_residence(model: nn.Module, compute_dtype: torch.dtype, resident: boo
     return f"NF4 weights stay written out, the same numbers: {reason} ({sizes})"
 
 
+def make_shardable(model: nn.Module) -> None:
+    """Let FSDP spread the 4-bit weights of `model` over processes.
+
+    It wraps parameters anew, so that what bitsandbytes keeps on them is lost; what is kept on the
+    layer beside them is not. Older releases of it take floating-point numbers only, so the bytes
+    are called that; bitsandbytes reads them as bytes all the same.
+    """
+    from bitsandbytes.nn.modules import Params4bit
+
+    for _, module in _quantized_linears(model):
+        state, storage = module.weight.quant_state, torch.bfloat16
+        module.quant_state, module.quant_storage = state, storage
+        data = module.weight.data.flatten().view(storage)[:, None]
+        module.weight = Params4bit(
+            data, quant_state=state, quant_storage=storage, bnb_quantized=True
+        )
+
+
 def bitsandbytes_config(compute_dtype: torch.dtype) -> Any:
     """The same format for transformers to quantise to while it loads."""
     from transformers import BitsAndBytesConfig

@@ -95,6 +95,18 @@ def test_masks_are_those_of_every_other_implementation(triton_device):
     assert torch.equal(out, dropout.kept(offsets_of(counts), ones))
 
 
+def test_the_later_part_of_a_run_drops_what_it_drops_in_the_whole(triton_device):
+    key, begin = keys_of([1]), 37
+    later = torch.tensor([[*key, begin]], dtype=torch.int32)
+    base, x, a, b, grad = draw((70,), torch.float32, triton_device)
+    whole = results(triton_lora, [base, x, a, b, grad], offsets_of([70]), Dropout(0.4, key))
+    rest = [base[begin:], x[begin:], a, b, grad[begin:]]
+    part = results(triton_lora, rest, offsets_of([70 - begin]), Dropout(0.4, later))
+    for name in NAMES:
+        if not name.startswith("lora"):
+            torch.testing.assert_close(part[name], whole[name][begin:], msg=name)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_run_alone_and_fused_gives_the_same_bits(triton_device, dtype):
     counts = (7, 40, 9)

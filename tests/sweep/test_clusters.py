@@ -1,9 +1,12 @@
 """The same sweep on a Ray cluster and as SLURM jobs ends with the same ledger, whoever dies."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -58,6 +61,53 @@ def ray_address():
     process.stdin.close()
     process.wait(timeout=60)
     process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def ray_head():
+    """A head node as users start it, reached through Ray's client only."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    port, client_port = free_ports(2)
+    # Not below tmp_path: the names of Ray's sockets have room for 107 letters.
+    folder = tempfile.mkdtemp(prefix="ray-")
+    flags = [
+        *("--head", "--block", "--port", str(port), "--ray-client-server-port", str(client_port)),
+        *("--num-cpus", "1", "--include-dashboard", "false", "--temp-dir", folder),
+        *("--object-store-memory", str(100 * 2**20), "--disable-usage-stats"),
+    ]
+    head = subprocess.Popen(
+        [str(Path(sys.executable).parent / "ray"), "start", *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # gRPC's own handler of forks kills the servers that the head forks for its clients
+        # (seen with Ray 2.60).
+        env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
+    )
+    yield f"ray://127.0.0.1:{client_port}"
+    head.terminate()
+    head.wait(timeout=60)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, outside of what Ray gives its workers (10002 to 19999)."""
+    found = []
+    for port in range(20000, 30000, 37):
+        with socket.socket() as one:
+            if len(found) < count and one.connect_ex(("127.0.0.1", port)):
+                found.append(port)
+    return found
+
+
+def wait_for(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").partition(":")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with socket.socket() as one:
+            if one.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"nobody listens at {address}")
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +199,58 @@ def test_a_search_on_ray_shares_its_trials(ray_address, data_dir, tmp_path):
     assert found == {"00", "01", "10", "11"}
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(data_dir, tmp_path):
+def test_a_remote_client_ends_with_what_one_process_ends_with_though_a_worker_is_killed(
+    ray_head, data_dir, tmp_path, alone
+):
+    wait_for(ray_head)
+    out = tmp_path / "out"
+    with KillFirst(out) as kill:
+        said = run(arguments(data_dir, out, "--workers", ray_head))
+    assert "Ray: 1 tasks at a time, each with a CPU" in said
+    assert kill.killed is not None
+    assert "died (WorkerCrashedError); given out again" in said
+    assert_same(out, alone)
+
+
+@pytest.mark.parametrize(
+    ("workers", "environment", "place"),
+    [
+        ("ray://127.0.0.1:1", {}, "ray://127.0.0.1:1"),
+        ("ray://auto", {"RAY_ADDRESS": "127.0.0.1:1"}, "127.0.0.1:1"),
+        ("ray://auto", {"RAY_ADDRESS": "ray://127.0.0.1:1"}, "ray://127.0.0.1:1"),
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_one_line_within_seconds(
+    data_dir, tmp_path, workers, environment, place
+):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    argv = arguments(data_dir, tmp_path / "out", "--workers", "ray://127.0.0.1:1")
     done = subprocess.run(
-        [sys.executable, "-m", "unmask.sweep", *argv], capture_output=True, text=True
+        [
+            *(sys.executable, "-m", "unmask.sweep"),
+            *arguments(data_dir, tmp_path / "out", "--workers", workers),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,  # Ray alone would try for 140 s; most of ours goes into imports
     )
     assert done.returncode == 2
     said = done.stderr.splitlines()[-1]
-    assert "--workers: no Ray cluster answers at ray://127.0.0.1:1" in said
+    assert f"--workers: no Ray cluster answers at {place} (" in said
     assert "start one with `ray start --head`" in said
+
+
+def test_a_server_that_is_no_ray_cluster_is_one_line(data_dir, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from unmask.sweep.ray_tasks import _cluster
+
+    def refuse(**settings):
+        raise ConnectionError("Initialization failure from server:\nTraceback\n  Error: too old")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    message = r"the Ray cluster at this machine does not take us in \(Error: too old\)"
+    with pytest.raises(ValueError, match=message), _cluster(ray, None):
+        pass
 
 
 def test_jobs_end_with_what_one_process_ends_with(data_dir, tmp_path, alone):

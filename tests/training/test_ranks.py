@@ -47,19 +47,21 @@ def sentences(count):
         )
         yield EncodedSentence(str(index), tokens, tuple(range(length)), labels, 0)
 
-loaded = load_backbone("tiny", "float64", None, "cpu")
+quantization = "nf4" if "nf4" in mode else None
+dtype = "float32" if quantization else "float64"
+loaded = load_backbone("tiny", dtype, quantization, "cpu", resident=False)
 if mode.startswith("sharded"):
     shard(loaded)
     held = sum(p.to_local().numel() for p in loaded.model.layers.parameters())
     assert held < 0.51 * sum(p.numel() for p in loaded.model.layers.parameters()), held
 codes, counts, seeds = ["0110", "0000", "1011"], [37, 20, 1], [120, 121, 122]
 recipe = load_recipe(
-    "tiny", batch_size=5, accumulation=2, max_steps=5, epochs=5, compute_dtype="float64",
-    lora_dropout=0.0,
+    "tiny", batch_size=5, accumulation=2, max_steps=5, epochs=5, compute_dtype=dtype,
+    lora_dropout=0.2,
 )
 model = UnmaskedForTokenClassification(
     loaded, ["PER"], [UnmaskConfig.from_code(code, 8) for code in codes],
-    LoraSettings.from_recipe(recipe), seeds, head_dropout=0.0,
+    LoraSettings.from_recipe(recipe), seeds, head_dropout=0.3,
 )
 trainees = [
     Trainee(str(seed), seed, recipe, list(sentences(count)), Progress(str(seed)))

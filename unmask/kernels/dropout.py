@@ -1,7 +1,8 @@
 """Dropout that is counted, not drawn: a hash of run, module and place in the run.
 
 A mask depends on nothing else, so a run gets the same one alone, fused with others, recomputed
-under gradient checkpointing and on any device. Each hash of 32 bits serves two features:
+under gradient checkpointing, on any device, and in parts on several. Each hash of 32 bits serves
+two features:
 
     token t of a run, features 2 i and 2 i + 1:   hash(t * ceil(features / 2) + i, key)
     feature 2 i       kept where the lower half, as int16, reaches the threshold
@@ -30,8 +31,16 @@ class Dropout:
     probability: float
     """Of an element to be dropped, in (0, 1)."""
     keys: tuple[int, ...] | Tensor
-    """For every run 32 bits made of its seed, its step and the module: numbers from 0 to 2**32 - 1,
-    or int32 [runs] with the same bits. A tensor on the device is not waited for."""
+    """For every run 32 bits made of its seed, its step and the module: numbers from 0 to 2**32 - 1;
+    or int32 [runs, 2] with the same bits and the place of the run's first token here, which is not
+    0 where others have those before it. A tensor on the device is not waited for."""
+
+    @property
+    def draws(self) -> Tensor:
+        """`keys` as a tensor, int32 [runs, 2]."""
+        if isinstance(self.keys, Tensor):
+            return self.keys
+        return torch.tensor([(as_signed(key), 0) for key in self.keys], dtype=torch.int32)
 
     @property
     def threshold(self) -> int:
@@ -55,15 +64,15 @@ class Dropout:
             [tokens, features], or [tokens of a run, features] where all runs have one and the
             same mask: configurations of one seed, which share their batches.
         """
-        keys = self.keys.tolist() if isinstance(self.keys, Tensor) else self.keys
-        pairs = list(zip(keys, run_offsets.diff().tolist(), strict=True))
-        masks = {pair: self._of_run(*pair, like) for pair in dict.fromkeys(pairs)}
-        return masks[pairs[0]] if len(masks) == 1 else torch.cat([masks[pair] for pair in pairs])
+        lengths = run_offsets.diff().tolist()
+        runs = [(*draw, n) for draw, n in zip(self.draws.tolist(), lengths, strict=True)]
+        masks = {run: self._of_run(*run, like) for run in dict.fromkeys(runs)}
+        return masks[runs[0]] if len(masks) == 1 else torch.cat([masks[run] for run in runs])
 
-    def _of_run(self, key: int, length: int, like: Tensor) -> Tensor:
+    def _of_run(self, key: int, first: int, length: int, like: Tensor) -> Tensor:
         features = like.shape[1]
         out = like.new_empty(length, features)
-        return torch.ge(_hashes(key, length, features, like.device), self.threshold, out=out)
+        return torch.ge(_hashes(key, first, length, features, like.device), self.threshold, out=out)
 
 
 def drop(x: Tensor, kept: Tensor) -> Tensor:
@@ -91,11 +100,11 @@ def as_signed(key: int) -> int:
     return key - 2**32 if key >= 2**31 else key
 
 
-def _hashes(key: int, length: int, features: int, device: torch.device) -> Tensor:
-    """int16 [length, features], all values alike."""
+def _hashes(key: int, first: int, length: int, features: int, device: torch.device) -> Tensor:
+    """int16 [length, features] from token `first` on, all values alike."""
     width = (features + 1) // 2
-    x = torch.arange(length * width, dtype=torch.int32, device=device)
-    x = x.mul_(PLACE_FACTOR).bitwise_xor_(as_signed(key))
+    x = torch.arange(first * width, (first + length) * width, dtype=torch.int32, device=device)
+    x = x.mul_(PLACE_FACTOR).bitwise_xor_(key)
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(FIRST_FACTOR)
     x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(SECOND_FACTOR)
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))

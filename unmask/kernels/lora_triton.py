@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unmask.kernels.dropout import FIRST_FACTOR, PLACE_FACTOR, SECOND_FACTOR, Dropout, as_signed
+from unmask.kernels.dropout import FIRST_FACTOR, PLACE_FACTOR, SECOND_FACTOR, Dropout
 from unmask.kernels.interpreter import must_emulate, narrow, product
 from unmask.kernels.lora_autograd import low_rank_update
 from unmask.kernels.slots import SEARCH_BLOCK, find_slot, num_slots
@@ -51,9 +51,9 @@ class _TritonProducts:
 
     def __init__(self, run_offsets: Tensor, device: torch.device, dropout: Dropout | None) -> None:
         self.offsets = on_device(run_offsets, device)
-        self.keys, self.threshold = self.offsets, 0
+        self.draws, self.threshold = self.offsets, 0
         if dropout is not None:
-            self.keys = on_device(dropout.keys, device)
+            self.draws = on_device(dropout.draws, device)
             self.threshold = dropout.threshold
         self.drops = dropout is not None
 
@@ -79,7 +79,7 @@ class _TritonProducts:
         slots = num_slots(len(x), num_runs, BLOCK_TOKENS)
         _linear_kernel[(slots, triton.cdiv(out_features, BLOCK_FEATURES), splits)](
             x.contiguous(), weight, None if base is None else base.contiguous(), parts,
-            self.offsets, self.keys,
+            self.offsets, self.draws,
             len(x), num_runs, self.threshold, scale, *weight.stride(),
             IN=in_features, OUT=out_features, HAS_BASE=base is not None,
             DROP_INPUT=self.drops and drop_input, DROP_OUTPUT=self.drops and drop_output,
@@ -105,7 +105,7 @@ class _TritonProducts:
         out = torch.empty(like.shape, dtype=torch.float32, device=like.device)
         grid = [triton.cdiv(size, BLOCK_FEATURES) for size in (left_features, right_features)]
         _outer_kernel[(*grid, num_runs)](
-            left.contiguous(), right.contiguous(), out, self.offsets, self.keys, self.threshold,
+            left.contiguous(), right.contiguous(), out, self.offsets, self.draws, self.threshold,
             LEFT=left_features, RIGHT=right_features, DROP_RIGHT=self.drops and drop_right,
             **_constants(left.dtype),
         )  # fmt: skip
@@ -166,13 +166,13 @@ class _Dropped(torch.autograd.Function):
 
 
 def _drop(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
-    offsets, keys = (on_device(v, x.device) for v in (run_offsets, dropout.keys))
+    offsets, draws = (on_device(v, x.device) for v in (run_offsets, dropout.draws))
     num_tokens, features = x.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     slots = num_slots(num_tokens, len(offsets) - 1, BLOCK_TOKENS)
     constants = _constants(x.dtype)
     _drop_kernel[(slots, triton.cdiv(features, BLOCK_FEATURES))](
-        x.contiguous(), out, offsets, keys,
+        x.contiguous(), out, offsets, draws,
         len(offsets) - 1, dropout.threshold, dropout.rescale,
         FEATURES=features, **{name: constants[name] for name in constants if name != "num_stages"},
     )  # fmt: skip
@@ -187,13 +187,9 @@ def _num_splits(in_features: int, out_features: int) -> int:
     return 1 if out_features > NARROW else max(1, in_features // SPLIT_FEATURES)
 
 
-def on_device(values: Tensor | tuple[int, ...], device: torch.device) -> Tensor:
-    """int32 [values] on the device, which are not waited for where they are there already."""
-    if isinstance(values, Tensor):
-        if values.device == device:
-            return values
-        values = tuple(values.tolist())
-    return _sent(tuple(map(as_signed, values)), device)
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """int32 values on the device, which are not waited for where they are there already."""
+    return values if values.device == device else _sent(tuple(values.flatten().tolist()), device)
 
 
 @lru_cache(maxsize=256)
@@ -237,7 +233,7 @@ def _kept(
 
 @triton.jit(do_not_specialize=["num_tokens", "num_runs", "threshold"])
 def _linear_kernel(
-    x, weight, base, out, run_offsets, keys,
+    x, weight, base, out, run_offsets, draws,
     num_tokens, num_runs, threshold, scale,
     weight_run_stride, weight_out_stride, weight_in_stride,
     IN: tl.constexpr, OUT: tl.constexpr, HAS_BASE: tl.constexpr,
@@ -251,7 +247,9 @@ def _linear_kernel(
     if tile_begin >= length:
         return
     dtype = x.dtype.element_ty
-    key = tl.load(keys + run)
+    key, first_token = 0, 0
+    if DROP_INPUT or DROP_OUTPUT:
+        key, first_token = tl.load(draws + 2 * run), tl.load(draws + 2 * run + 1)
     weight += run.to(tl.int64) * weight_run_stride
     token = tile_begin + tl.arange(0, BLOCK_TOKENS)
     inside = (token < length)[:, None]
@@ -263,14 +261,20 @@ def _linear_kernel(
         i = first + start + tl.arange(0, BLOCK_FEATURES)
         piece = tl.load(x + row * IN + i[None, :], mask=inside & (i < IN)[None, :], other=0.0)
         if DROP_INPUT:
-            kept = _kept(token, i, key, threshold, IN, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
+            kept = _kept(
+                first_token + token, i, key, threshold, IN,
+                PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR,
+            )  # fmt: skip
             piece = tl.where(kept, piece, 0.0)
         place = weight + i[:, None] * weight_in_stride + o[None, :] * weight_out_stride
         w = tl.load(place, mask=(i < IN)[:, None] & (o < OUT)[None, :], other=0.0)
         result += product(piece, narrow(w.to(tl.float32), dtype, EMULATE), EMULATE)
     result = result * scale
     if DROP_OUTPUT:
-        kept = _kept(token, o, key, threshold, OUT, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
+        kept = _kept(
+            first_token + token, o, key, threshold, OUT,
+            PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR,
+        )  # fmt: skip
         result = tl.where(kept, result, 0.0)
     mask = inside & (o < OUT)[None, :]
     if HAS_BASE:
@@ -284,7 +288,7 @@ def _linear_kernel(
 
 @triton.jit(do_not_specialize=["num_runs", "threshold"])
 def _drop_kernel(
-    x, out, run_offsets, keys, num_runs, threshold, rescale,
+    x, out, run_offsets, draws, num_runs, threshold, rescale,
     FEATURES: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
     SEARCH_BLOCK: tl.constexpr, PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr,
     SECOND_FACTOR: tl.constexpr, EMULATE: tl.constexpr,
@@ -298,9 +302,10 @@ def _drop_kernel(
     place = (begin + token[:, None]) * FEATURES + feature[None, :]
     inside = (token < length)[:, None] & (feature < FEATURES)[None, :]
     value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) * rescale
+    key, first_token = tl.load(draws + 2 * run), tl.load(draws + 2 * run + 1)
     kept = _kept(
-        token, feature, tl.load(keys + run), threshold, FEATURES, PLACE_FACTOR, FIRST_FACTOR,
-        SECOND_FACTOR,
+        first_token + token, feature, key, threshold, FEATURES,
+        PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR,
     )  # fmt: skip
     result = narrow(tl.where(kept, value, 0.0), x.dtype.element_ty, EMULATE)
     tl.store(out + place, result, mask=inside)
@@ -322,7 +327,7 @@ def _sum_kernel(
 
 @triton.jit(do_not_specialize=["threshold"])
 def _outer_kernel(
-    left, right, out, run_offsets, keys, threshold,
+    left, right, out, run_offsets, draws, threshold,
     LEFT: tl.constexpr, RIGHT: tl.constexpr, DROP_RIGHT: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr, BLOCK_FEATURES: tl.constexpr, SEARCH_BLOCK: tl.constexpr,
     PLACE_FACTOR: tl.constexpr, FIRST_FACTOR: tl.constexpr, SECOND_FACTOR: tl.constexpr,
@@ -332,7 +337,9 @@ def _outer_kernel(
     run = tl.program_id(2).to(tl.int64)
     begin = tl.load(run_offsets + run).to(tl.int64)
     length = (tl.load(run_offsets + run + 1) - begin).to(tl.int32)
-    key = tl.load(keys + run)
+    key, first_token = 0, 0
+    if DROP_RIGHT:
+        key, first_token = tl.load(draws + 2 * run), tl.load(draws + 2 * run + 1)
     m = tl.program_id(0) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
     n = tl.program_id(1) * BLOCK_FEATURES + tl.arange(0, BLOCK_FEATURES)
     result = tl.zeros((BLOCK_FEATURES, BLOCK_FEATURES), tl.float32)
@@ -343,7 +350,10 @@ def _outer_kernel(
         a = tl.load(left + row * LEFT + m[None, :], mask=inside & (m < LEFT)[None, :], other=0.0)
         b = tl.load(right + row * RIGHT + n[None, :], mask=inside & (n < RIGHT)[None, :], other=0.0)
         if DROP_RIGHT:
-            kept = _kept(token, n, key, threshold, RIGHT, PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR)
+            kept = _kept(
+                first_token + token, n, key, threshold, RIGHT,
+                PLACE_FACTOR, FIRST_FACTOR, SECOND_FACTOR,
+            )  # fmt: skip
             b = tl.where(kept, b, 0.0)
         result += product(tl.trans(a), b, EMULATE)
     place = out + run * (LEFT * RIGHT) + m[:, None] * RIGHT + n[None, :]

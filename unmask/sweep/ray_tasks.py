@@ -45,6 +45,9 @@ MAX_RETRIES = 3
 
 NEEDED_BYTES_OF_OBJECT_STORE = 128 * 2**20
 
+CLIENT_PORT, HEAD_PORT = 10001, 6379
+"""Where Ray listens when it is not told otherwise: for ray:// addresses, and for all others."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -168,9 +171,17 @@ class _Tasks:
 def _cluster(ray: Any, address: str | None) -> Iterator[dict[str, float]]:
     """Join the cluster at `address`, or start one on this machine; gives its resources."""
     own = {"include_dashboard": False, "object_store_memory": NEEDED_BYTES_OF_OBJECT_STORE}
+    where = address
     try:
-        if address is not None and address.startswith("ray://"):
-            _knock(address)
+        if address is not None:
+            where = _where(address)
+            _knock(where)
+    except OSError as error:
+        raise ValueError(
+            f"--workers: no Ray cluster answers at {where} ({_in_short(error)}); start one with "
+            "`ray start --head`, or say --workers ray for one of your own"
+        ) from None
+    try:
         ray.init(
             address=address or "local",
             log_to_driver=False,
@@ -179,13 +190,26 @@ def _cluster(ray: Any, address: str | None) -> Iterator[dict[str, float]]:
         )
     except (OSError, RuntimeError) as error:
         raise ValueError(
-            f"--workers: no Ray cluster answers at {address} ({' '.join(str(error).split())}); "
-            "start one with `ray start --head`, or say --workers ray for one of your own"
+            f"--workers: the Ray cluster at {where or 'this machine'} does not take us in "
+            f"({_in_short(error)}); the logs of its head, by default below /tmp/ray, say more"
         ) from None
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _where(address: str) -> str:
+    """The address that `auto` stands for, by Ray's own rules; every other stays as it is.
+
+    Raises:
+        ConnectionError: when nothing says where a cluster is.
+    """
+    if address != "auto":
+        return address
+    from ray._private.services import get_ray_address_from_environment
+
+    return get_ray_address_from_environment("auto", None)
 
 
 def _knock(address: str) -> None:
@@ -194,9 +218,16 @@ def _knock(address: str) -> None:
     Raises:
         OSError: when nobody does.
     """
-    place = urlsplit(address)
-    with socket.create_connection((place.hostname, place.port or 10001), timeout=10):
+    place = urlsplit(address if "://" in address else f"//{address}")
+    port = place.port or (CLIENT_PORT if address.startswith("ray://") else HEAD_PORT)
+    with socket.create_connection((place.hostname, port), timeout=10):
         pass
+
+
+def _in_short(error: Exception) -> str:
+    """The last line, because the head's answers are whole tracebacks."""
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[-1].split()) if lines else type(error).__name__
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class FusedRuns(LightningModule):
         active = [trainee.active for trainee in self.trainees]
         steps = tuple(trainee.progress.microbatches for trainee in self.trainees)
         part = self.ranks.part([t.batch(at) for t, at in zip(self.trainees, steps, strict=True)])
-        draw = Draw(tuple(self.ranks.seed(t.seed) for t in self.trainees), steps)
+        draw = Draw(tuple(trainee.seed for trainee in self.trainees), steps, part.first_tokens)
         for trainee, optimizer in zip(self.trainees, self.run_optimizers, strict=True):
             if trainee.recipe.keep_last_microbatch_only:
                 optimizer.clear()

@@ -7,16 +7,19 @@
 
 Every rank holds all adapters, clips and steps like the others, and so ends every step with the
 same weights. The one thing that is easy to get wrong: a mean over ranks of means over words would
-weigh words by who has them. Without dropout the runs end where they end on one process, however
-many share them; with it every rank draws masks of its own.
+weigh words by who has them. Dropout is counted from where a rank's part begins, so the runs end
+where they end on one process, however many share them.
+
+What is decided must be decided alike: `agree` takes the first rank's word. What is written, the
+first rank writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -24,10 +27,12 @@ from torch import Tensor, nn
 
 from unmask.attention import decoder_layers
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
-from unmask.kernels.dropout import mix
+from unmask.quantization import make_shardable
 
 if TYPE_CHECKING:
     from unmask.backbones import LoadedBackbone
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,13 @@ class Part:
     """What one rank has of the micro-batches of all runs.
 
     `shares` [runs]: labelled words here over labelled words everywhere. `num_tokens` [runs]: of
-    the whole micro-batch.
+    the whole micro-batch. `first_tokens` [runs]: how many of them come before this part.
     """
 
     sentences: tuple[tuple[EncodedSentence, ...], ...]
     shares: tuple[float, ...]
     num_tokens: tuple[int, ...]
+    first_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,21 @@ class Ranks:
         """Whether this process writes files and says things."""
         return self.rank == 0
 
-    def seed(self, seed: int) -> int:
-        """What this rank's dropout is drawn from; the first one's is that of a run alone."""
-        return seed if self.is_first else mix(seed, self.rank)
+    def agree(self, decide: Callable[[], T]) -> T:
+        """What the first rank decides; the others wait for it and do not call `decide`."""
+        if self.size == 1:
+            return decide()
+        decided = [decide() if self.is_first else None]
+        dist.broadcast_object_list(decided, src=0)
+        return cast("T", decided[0])
+
+    def gather(self, own: T) -> list[T]:
+        """What every rank has, in their order, for all of them."""
+        if self.size == 1:
+            return [own]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, own)
+        return found
 
     def part(self, batches: Sequence[Sequence[EncodedSentence]]) -> Part:
         """This rank's part of one micro-batch per run, in stretches of about as many tokens.
@@ -76,17 +94,18 @@ class Ranks:
         if self.size == 1:
             whole = tuple(map(tuple, batches))
             return Part(whole, (1.0,) * len(whole), totals)
-        chosen, shares = [], []
+        chosen, shares, first_tokens = [], [], []
         for sentences in batches:
             lengths = [len(sentence.token_ids) for sentence in sentences]
             begin, end = self._stretch(lengths)
             own = tuple(sentences[begin:end])
             chosen.append(own)
             shares.append(_num_words(own) / max(_num_words(sentences), 1))
+            first_tokens.append(sum(lengths[:begin]))
         if not any(chosen):
             run = next(index for index, sentences in enumerate(batches) if sentences)
             chosen[run] = (_without_labels(batches[run][0]),)
-        return Part(tuple(chosen), tuple(shares), totals)
+        return Part(tuple(chosen), tuple(shares), totals, tuple(first_tokens))
 
     def _stretch(self, lengths: Sequence[int]) -> tuple[int, int]:
         """Begin and end of this rank's sentences: those whose middle token falls into its part."""
@@ -125,22 +144,19 @@ def shard(loaded: LoadedBackbone) -> None:
     Once for a backbone, before adapters are put in: they are not sharded.
 
     Raises:
-        ValueError: for a quantised backbone.
         RuntimeError: without a process group.
     """
-    if loaded.quantization is not None:
-        raise ValueError(
-            f"{loaded.weights.name} is quantised ({loaded.quantization}), and only weights that "
-            "are not can be spread over ranks; load it without quantization"
-        )
     if not dist.is_initialized():
         raise RuntimeError(
             "no process group: start with torchrun and call torch.distributed.init_process_group"
         )
     from torch.distributed.fsdp import fully_shard
 
+    make_shardable(loaded.model)
     for layer in decoder_layers(loaded.model):
-        fully_shard(layer, reshard_after_forward=True)
+        # Norms and biases are next to nothing, and the digest of the weights reads them.
+        small = {parameter for parameter in layer.parameters() if parameter.ndim == 1}
+        fully_shard(layer, reshard_after_forward=True, ignored_params=small)
 
 
 def _num_words(sentences: Iterable[EncodedSentence]) -> int:
