@@ -19,6 +19,7 @@ from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
 from unmask.sweep import commands as sweep_commands
+from unmask.sweep.data_flags import REPAIR_HELP
 
 if TYPE_CHECKING:
     from unmask.data.sentence import Corpus
@@ -202,7 +203,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--train-from", metavar="SPLIT[:SHARE]")
     command.add_argument("--validation-from", metavar="SPLIT:SHARE")
     command.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
-    command.add_argument("--repair", action="store_true", help=sweep.REPAIR_HELP)
+    command.add_argument("--repair", action="store_true", help=REPAIR_HELP)
 
 
 def _load(arguments: argparse.Namespace) -> Corpus:

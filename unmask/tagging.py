@@ -34,7 +34,8 @@ def predict_tags(
     """The most probable tag of every word, run by run.
 
     Words that were cut get "O": they count against the full gold. No IOB2 constraint is applied,
-    because the published scores have none.
+    because the published scores have none. Ranks that train together share the work, and all
+    get all tags.
 
     Args:
         model: a stack of as many runs as `runs` has entries.
@@ -45,7 +46,7 @@ def predict_tags(
     Returns:
         For every run the tags per sentence, in order, and the number of words that were cut.
     """
-    results = []
+    results, ranks = [], Ranks.here()
     encoded_once: dict[int, list[EncodedSentence]] = {}
     for run, sentences in enumerate(runs):
         # The runs of a stack mostly read the very same sentences.
@@ -55,11 +56,16 @@ def predict_tags(
             ]
         encoded = encoded_once[id(sentences)]
         tags: list[list[str]] = [["O"] * len(sentence.words) for sentence in sentences]
-        for group in by_length(encoded, tokens_per_forward):
+        groups, own = list(by_length(encoded, tokens_per_forward)), {}
+        for turn in range(0, len(groups), ranks.size):
+            # Whoever has none left does another's: spread weights need all ranks in every pass.
+            group = groups[min(turn + ranks.rank, len(groups) - 1)]
             stack: list[list] = [[] for _ in runs]
             stack[run] = [encoded[index] for index in group]
             for index, scores in zip(group, model.probabilities(stack)[run], strict=True):
-                best = scores.argmax(dim=-1).tolist()
+                own[index] = scores.argmax(dim=-1).tolist()
+        for found in ranks.gather(own):
+            for index, best in found.items():
                 tags[index][: len(best)] = [model.run_tags[run][tag] for tag in best]
         results.append((tags, sum(sentence.num_truncated_words for sentence in encoded)))
     return results

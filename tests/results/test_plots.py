@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from unmask.config import gray_codes
 from unmask.results.figures import COLORS, save_png, to_svg
-from unmask.results.plots import configuration_figure, curve_figure
+from unmask.results.plots import configuration_figure, curve_figure, score_figure
 
 
 @pytest.fixture
@@ -83,6 +83,17 @@ def test_a_learning_curve_is_the_mean_over_seeds_without_what_is_not_finite():
     line = lines_by_label(figure)["0110"]
     assert list(line.get_ydata()) == [3.0, 2.0, 1.0]
     assert axes_of(figure).get_yscale() == "log"
+
+
+def test_scores_on_the_way_are_means_over_the_seeds_that_were_scored_there():
+    curves = {"0110": [[(2, 0.2), (4, 0.6)], [(2, 0.4), (4, 0.8), (6, 0.7)]], "0000": [[(2, 0.1)]]}
+    figure = score_figure(curves)
+    line = lines_by_label(figure)["0110"]
+    assert list(line.get_xdata()) == [2, 4, 6]
+    assert list(line.get_ydata()) == pytest.approx([0.3, 0.7, 0.7])
+    losses = lines_by_label(curve_figure({"0110": [[1.0]], "0000": [[1.0]]}))
+    assert line.get_color() == losses["0110"].get_color()
+    assert lines_by_label(figure)["0000"].get_color() == losses["0000"].get_color()
 
 
 def test_long_curves_are_thinned_to_means_of_equal_stretches():

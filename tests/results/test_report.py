@@ -183,6 +183,18 @@ def test_a_single_odd_result_still_makes_every_report(make_result, changes):
     assert render_table(find_all(results)).row_count == 1
 
 
+def test_learning_curves_show_loss_and_validation(make_result):
+    loss = {"train_loss": [2.0, 1.0, 0.5]}
+    page = render_report(find_all([make_result(curves=loss)]))
+    assert 'aria-label="Training loss by step"' in page
+    assert "--epoch-scores" in page
+    assert 'aria-label="Validation F1 by step"' not in page
+    both = {**loss, "validation_f1": [0.1, 0.2], "validation_step": [2.0, 3.0]}
+    page = render_report(find_all([make_result(curves=both), make_result(seed=2, curves=loss)]))
+    assert 'aria-label="Validation F1 by step"' in page
+    assert "--epoch-scores" not in page
+
+
 def test_what_was_not_measured_is_never_zero(make_result):
     reader = PageReader(
         render_report(find_all([make_result(validation=None, timings={}, scores={})]))

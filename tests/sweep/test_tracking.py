@@ -80,30 +80,80 @@ def records_of_wandb(path: Path) -> Iterator[bytes]:
             parts = b""
 
 
-@pytest.mark.slow
-def test_weights_and_biases_keeps_the_losses_of_every_run_offline(warm_python, data_dir, tmp_path):
-    pytest.importorskip("wandb", reason="the extra `track` is not installed")
+def test_validation_after_every_epoch_stands_in_its_step_and_in_the_ledger(sweep):
+    # 48 sentences in batches of 16: three steps an epoch.
+    done = sweep(configs=("0000", "0110"), max_steps=7, test="none", epoch_scores=True)
+    for name, result in done.by_name.items():
+        scored = [
+            (row["step"], float(row["validation_f1"]))
+            for row in rows(done, name)[:-1]
+            if row["validation_f1"]
+        ]
+        assert [step for step, _ in scored] == ["3", "6", "7"]
+        assert [f1 for _, f1 in scored] == result.curves["validation_f1"]
+        assert result.curves["validation_step"] == [3, 6, 7]
+        assert f"{result.run.name}, epoch 2: validation F1" in done.said
+    assert "precision" not in done.said  # no table by label for each of many runs
+
+
+OFFLINE = 'import os\nos.environ["WANDB_MODE"] = "offline"'
+
+KILL_AT_THE_FIFTH_CHECKPOINT = """
+import signal
+import unmask.training.fit as module
+write, written = module.write_checkpoint, []
+def write_or_die(*arguments):
+    written.append(arguments)
+    os.kill(os.getpid(), signal.SIGKILL) if len(written) == 5 else write(*arguments)
+module.write_checkpoint = write_or_die
+"""
+
+
+def steps_of_wandb(file: Path) -> dict[int, dict[str, float]]:
+    """What one start of a run logged, by step."""
     messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+    found: dict[int, dict[str, float]] = {}
+    for payload in records_of_wandb(file):
+        items = {
+            (item.nested_key[0] if item.nested_key else item.key): json.loads(item.value_json)
+            for item in messages.Record.FromString(payload).history.item
+        }
+        if items:
+            found.setdefault(items["_step"], {}).update(items)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_killed", [False, True], ids=["undisturbed", "killed and resumed"])
+def test_weights_and_biases_keeps_the_losses_of_every_run_offline(
+    warm_python, data_dir, tmp_path, is_killed
+):
+    pytest.importorskip("wandb", reason="the extra `track` is not installed")
     out = tmp_path / "out"
     argv = [
         *("--task", "small", "--data-dir", str(data_dir), "--out", str(out), "--seeds", "120"),
-        *("--configs", "0000,0110", "--max-steps", "3", "--test", "none", "--track", "wandb"),
+        *("--configs", "0000,0110", "--max-steps", "4", "--test", "none", "--track", "wandb"),
+        *("--checkpoint-seconds", "0"),
     ]
-    offline = 'import os\nos.environ["WANDB_MODE"] = "offline"'
-    assert warm_python.run(argv, offline) == 0, warm_python.log.read_text()
+    if is_killed:
+        assert warm_python.run(argv, OFFLINE + KILL_AT_THE_FIFTH_CHECKPOINT) == -9
+    assert warm_python.run(argv, OFFLINE) == 0, warm_python.log.read_text()
     results = Ledger(out / "ledger.jsonl").results()
     assert len(results) == 2
     for result in results:
-        [file] = out.glob(f"wandb/offline-run-*-{result.run.id}/run-{result.run.id}.wandb")
-        items = [
-            (item.nested_key[0] if item.nested_key else item.key, json.loads(item.value_json))
-            for payload in records_of_wandb(file)
-            for item in messages.Record.FromString(payload).history.item
-        ]
-        losses = [value for key, value in items if key == "train_loss"]
+        files = sorted(out.glob(f"wandb/offline-run-*-{result.run.id}/run-{result.run.id}.wandb"))
+        parts = [steps_of_wandb(file) for file in files]
+        assert len(parts) == 1 + is_killed
+        if is_killed:
+            assert min(parts[1]) == 3  # checkpoints of both runs have two steps
+        together: dict[int, dict[str, float]] = {}
+        for step, values in ((step, values) for part in parts for step, values in part.items()):
+            together.setdefault(step, {}).update(values)
+        assert sorted(together) == [1, 2, 3, 4]
+        losses = [together[step]["train_loss"] for step in sorted(together)]
         assert losses == pytest.approx(result.curves["train_loss"])
-        [f1] = [value for key, value in items if key == "validation_f1"]
-        assert f1 == pytest.approx(result.scores["validation"]["f1"])
+        f1 = result.scores["validation"]["f1"]
+        assert together[4]["validation_f1"] == pytest.approx(f1)
 
 
 def test_unknown_trackers_are_refused_by_name(data_dir, tmp_path, capsys):

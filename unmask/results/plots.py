@@ -71,23 +71,37 @@ def curve_figure(
     where a value is not finite (a diverged run) are left out of the mean.
     """
     figure, axes = new_figure(size)
-    colors = [color for name, color in COLORS.items() if name.startswith("series")]
     lowest = math.inf
     for number, (name, of_seeds) in enumerate(curves.items()):
         steps, means = _thinned(_mean_curve(of_seeds), max_points)
-        dashes = ("-", "--", "-.", ":")[number // len(colors) % 4]
         lowest = min([lowest, *means])
-        axes.plot(
-            steps,
-            means,
-            color=colors[number % len(colors)],
-            ls=dashes,
-            lw=1.6,
-            label=literal(name),
-        )
+        axes.plot(steps, means, label=literal(name), **_line_style(number))
     _use_log_scale(axes, lowest)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(ylabel)
+    add_legend(axes, size)
+    return figure
+
+
+def score_figure(
+    curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    size: tuple[float, float] = (8.0, 3.0),
+) -> Figure:
+    """Validation F1 on the way: one line per name, the mean over its curves (seeds).
+
+    A curve is (optimizer step, F1) after each epoch. Where some runs ended earlier, a mean is of
+    those that were scored there. Colours are those that `curve_figure` gives the same names.
+    """
+    figure, axes = new_figure(size)
+    for number, (name, of_seeds) in enumerate(curves.items()):
+        by_step: dict[float, list[float]] = {}
+        for step, f1 in (point for curve in of_seeds for point in curve):
+            by_step.setdefault(step, []).append(f1)
+        steps = sorted(by_step)
+        means = [sum(by_step[step]) / len(by_step[step]) for step in steps]
+        axes.plot(steps, means, marker="o", ms=3.5, label=literal(name), **_line_style(number))
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("micro F1, strict, validation")
     add_legend(axes, size)
     return figure
 
@@ -111,6 +125,13 @@ def size_figure(
     axes.set_xlabel("training sentences")
     axes.set_ylabel("micro F1, strict, validation")
     return figure
+
+
+def _line_style(number: int) -> dict[str, Any]:
+    """Colour first, then dashes: no two of the first sixteen lines look alike."""
+    colors = [color for name, color in COLORS.items() if name.startswith("series")]
+    dashes = ("-", "--", "-.", ":")[number // len(colors) % 4]
+    return {"color": colors[number % len(colors)], "ls": dashes, "lw": 1.6}
 
 
 def _use_log_scale(axes: Axes, lowest: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from unmask.results.about import About
 from unmask.results.effect_plots import layer_figure
 from unmask.results.findings import Findings
-from unmask.results.plots import configuration_figure, curve_figure
+from unmask.results.plots import configuration_figure, curve_figure, score_figure
 from unmask.results.report_answer import answer_html, overview_html
 from unmask.results.report_mistakes import mistakes_html
 from unmask.results.report_parts import (
@@ -25,6 +25,7 @@ from unmask.results.report_parts import (
     warned,
     with_contents,
 )
+from unmask.results.run import RunResult
 from unmask.results.statistics_tables import LAYERS_CAPTION, layers_table, pairs_table
 from unmask.results.table_layouts import table_to_html
 from unmask.results.tables import (
@@ -182,21 +183,44 @@ def _labels(findings: Findings) -> str:
 
 
 def _curves(findings: Findings, number: int, figures: Figures) -> str:
-    """Training loss of the chosen configuration beside both ends and the baselines."""
+    """How the chosen configuration learned, beside both ends and the baselines."""
     shown = [row for row in (findings.chosen, *findings.others) if row is not None]
-    curves = {
+    losses = {
         row.name: [one.curves["train_loss"] for one in row.results if one.curves.get("train_loss")]
         for row in shown
     }
-    curves = {name: of_seeds for name, of_seeds in curves.items() if of_seeds}
-    if not curves:
+    if not any(losses.values()):
         return f"<p>Training loss: {NOT_MEASURED}.</p>"
     return figures.html(
         f"c{number}",
         "Training loss by step",
-        lambda size: curve_figure(curves, size=size),
+        lambda size: curve_figure(losses, size=size),
         ((9.2, 3.1), (4.0, 3.2)),
         "Training loss by optimizer step, mean over seeds; long runs in equal stretches.",
+    ) + _score_curves({row.name: row.results for row in shown}, number, figures)
+
+
+def _score_curves(shown: Mapping[str, Sequence[RunResult]], number: int, figures: Figures) -> str:
+    """Validation F1 after every epoch, where it was taken."""
+    scores = {
+        name: [
+            list(zip(one.curves["validation_step"], one.curves["validation_f1"], strict=True))
+            for one in results
+            if one.curves.get("validation_step")
+        ]
+        for name, results in shown.items()
+    }
+    if not any(scores.values()):
+        return (
+            "<p>Validation F1 was taken at the end of each run only; a sweep with --epoch-scores "
+            "or --patience takes it after every epoch, and its curve is shown here.</p>"
+        )
+    return figures.html(
+        f"v{number}",
+        "Validation F1 by step",
+        lambda size: score_figure(scores, size),
+        ((9.2, 3.1), (4.0, 3.2)),
+        "Validation F1 after every epoch, mean over the seeds that were still under way.",
     )
 
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unmask.config import gray_codes
 from unmask.config_file import add_config_flags, parse, to_yaml
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
+from unmask.sweep.data_flags import add_data_flags, data_settings
 from unmask.sweep.search_flags import add_search_flags, search_from
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ DEFAULT_MODEL = "tiny"
 DEFAULT_TASK = "lookright"
 BASELINES_WITH_HUB = ("roberta-base", "roberta-large")
 BASELINE_WITHOUT_HUB = "minilm-l6"
-
-REPAIR_HELP = "make entities of stray tags (an I-X that nothing opens); without it they count as O"
 
 EXAMPLES = """\
 examples:
@@ -112,9 +111,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "as slurm:8,partition=gpu,gpus_per_node=1 (default: 1)",
     )
     how.add_argument(
+        "--strategy",
+        metavar="KIND:N",
+        help="ddp:N or fsdp:N: N processes, each with a device, train every run together; with "
+        "fsdp each keeps only a part of the backbone. ddp or fsdp under torchrun (default: one "
+        "device a run)",
+    )
+    how.add_argument(
         "--halving",
         action="store_true",
         help="weak configurations leave after a quarter and after half of the steps",
+    )
+    how.add_argument(
+        "--epoch-scores",
+        action="store_true",
+        help="score validation after every epoch, for learning curves; --patience does it anyway",
     )
     how.add_argument(
         "--device", metavar="NAME", help="cpu, cuda:1, ... (default: cuda, else mps, else cpu)"
@@ -141,34 +152,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="print the runs, their cost and the memory they need, and stop",
     )
     how.add_argument("--debug", action="store_true", help="show where an error came from")
-
-
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Where sentences come from."""
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "-d",
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with train, validation and test files in any format that is read",
-    )
-    data.add_argument(
-        "--train-from",
-        metavar="SPLIT[:SHARE]",
-        help="train on part of another split where there is no training file",
-    )
-    data.add_argument(
-        "--validation-from",
-        metavar="SPLIT:SHARE",
-        help="hold out for validation: train:0.1 a random tenth, train:200 the last 200",
-    )
-    data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
-    data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
-    data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
-    data.add_argument(
-        "--limit-validation", type=int, metavar="N", help="first N validation sentences"
-    )
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
@@ -225,10 +208,13 @@ def run(arguments: argparse.Namespace) -> None:
     from unmask.results.report import find_all, render_table
     from unmask.sweep.execute import load_corpus, open_ledger
     from unmask.sweep.outputs import write_outputs
+    from unmask.sweep.strategy import follows
     from unmask.sweep.workers import do_sweeps, parse_workers
 
     # No markup: what is in [brackets] comes from data. No wrapping: a note is one line.
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console = Console(
+        stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=follows()
+    )
 
     workers = parse_workers(arguments.workers)
     sweeps = [settings_from(one, console) for one in one_by_one(arguments)]
@@ -244,8 +230,10 @@ def run(arguments: argparse.Namespace) -> None:
 
             for line in describe(settings, corpus):
                 print(line)
-    if not arguments.dry_run:
-        do_sweeps(list(zip(sweeps, corpora, strict=True)), workers, console)
+    if arguments.dry_run:
+        return
+    do_sweeps(list(zip(sweeps, corpora, strict=True)), workers, console)
+    if not follows():
         ledger = open_ledger(sweeps[0])
         Console().print(render_table(find_all(worth_showing(ledger.results())[0])))
         for path in write_outputs(ledger, sweeps[0].out):
@@ -276,9 +264,13 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
     """
     from unmask.backbones import find_weights
     from unmask.sweep.plan import SweepSettings
+    from unmask.sweep.strategy import check_strategy, parse_strategy
     from unmask.sweep.workers import parse_workers
     from unmask.training.trackers import check_trackers
 
+    strategy = parse_strategy(arguments.strategy) if arguments.strategy else None
+    check_strategy(strategy)
+    workers = parse_workers(arguments.workers)
     settings = SweepSettings(
         model=arguments.model,
         task=arguments.task,
@@ -290,22 +282,17 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
         out=arguments.out,
         fuse=_fuse(arguments.fuse),
         halving=arguments.halving,
-        workers=parse_workers(arguments.workers).count or 1,
+        workers=1 if workers.count is None else workers.count,
+        strategy=strategy,
         test=arguments.test,
         device=arguments.device,
         checkpoint_seconds=arguments.checkpoint_seconds,
+        epoch_scores=arguments.epoch_scores,
         track=arguments.track,
     )
     check_trackers(settings.track)
     find_weights(settings.model)  # first of all: without them nothing else matters
     return replace(settings, baselines=_baselines(arguments, console))
-
-
-def data_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the flags of `add_data_flags` say, by the names of `SweepSettings`."""
-    names = ("data_dir", "train_from", "validation_from", "column", "repair")
-    names += ("limit_train", "limit_validation")
-    return {name: getattr(arguments, name) for name in names}
 
 
 def default_out(models: Sequence[str], tasks: Sequence[str]) -> Path:

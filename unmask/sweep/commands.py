@@ -13,16 +13,15 @@ from unmask.config_file import add_config_flags
 from unmask.sweep.__main__ import (
     DEFAULT_MODEL,
     DEFAULT_TASK,
-    add_data_flags,
     add_flags,
     add_recipe_flags,
-    data_settings,
     default_out,
     one_by_one,
     recipe_from,
     settings_from,
     whole_numbers,
 )
+from unmask.sweep.data_flags import add_data_flags, data_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,12 +166,14 @@ def suggest(arguments: argparse.Namespace) -> None:
 
     from unmask.sweep.execute import load_corpus
     from unmask.sweep.suggest import suggest
+    from unmask.sweep.workers import parse_workers
 
     sweeps = one_by_one(arguments)
     if len(sweeps) > 1:
         raise ValueError("suggest takes one --model and one --task; run it once for each")
     console = _console()
-    settings = settings_from(sweeps[0], console)
-    found = suggest(settings, load_corpus(settings), console, arguments.probe_steps)
+    settings, workers = settings_from(sweeps[0], console), parse_workers(arguments.workers)
+    corpus = load_corpus(settings)
+    found = suggest(settings, corpus, console, arguments.probe_steps, workers)
     text = json.dumps(found.to_dict(), indent=2) if arguments.json else found.to_text()
     sys.stdout.write(text + "\n")

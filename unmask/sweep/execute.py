@@ -9,6 +9,7 @@ checkpoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from rich.console import Console
@@ -18,12 +19,14 @@ from unmask.data.sentence import Corpus
 from unmask.data.tasks import load_task
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run
+from unmask.sweep.agreed_ledger import AgreedLedger
 from unmask.sweep.held_out import score_test
 from unmask.sweep.job import Job
 from unmask.sweep.locks import Claim
 from unmask.sweep.outputs import remember_corpus
 from unmask.sweep.plan import SweepSettings, decoder_runs, encoder_runs, shared_in_a_stack
 from unmask.sweep.train import train_together
+from unmask.training.ranks import Ranks, shard
 
 
 def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger:
@@ -52,7 +55,8 @@ def execute_together(sweeps: Sequence[tuple[SweepSettings, Corpus]], console: Co
             find_weights(name)  # a misspelt baseline is to be known before hours of training
     ledger = open_ledger(first)
     for settings, corpus in sweeps:
-        remember_corpus(corpus, settings)
+        if Ranks.here().is_first:
+            remember_corpus(corpus, settings)
     for name, together in _by_backbone(sweeps):
         _execute_on(name, together, ledger, console)
     for warning in ledger.warnings():
@@ -95,7 +99,8 @@ def _execute_on(
     for job in jobs:
         if job.settings.test != "none":
             # The test split is scored once, also when this sweep runs twice at a time.
-            with Claim(job.settings.out / "locks" / "test.lock"):
+            claim = Claim(job.settings.out / "locks" / "test.lock")
+            with claim if Ranks.here().is_first else nullcontext():
                 score_test(job)
 
 
@@ -159,7 +164,7 @@ def open_ledger(settings: SweepSettings) -> Ledger:
     for place in (settings.out, *settings.out.parents):
         if place.exists() and not place.is_dir():
             raise ValueError(f"--out {settings.out}: {place} is a file; name a folder")
-    return Ledger(settings.out / "ledger.jsonl")
+    return AgreedLedger(settings.out / "ledger.jsonl")
 
 
 def load_one(settings: SweepSettings, name: str) -> LoadedBackbone:
@@ -169,7 +174,11 @@ def load_one(settings: SweepSettings, name: str) -> LoadedBackbone:
         ValueError: when an encoder is to be swept, or a decoder to be a baseline.
     """
     recipe = settings.recipe
-    loaded = load_backbone(name, recipe.compute_dtype, recipe.quantization, settings.device)
+    spread = settings.strategy is not None and settings.strategy.kind == "fsdp"
+    resident = False if spread else None  # written out, 4-bit weights would be spread in vain
+    loaded = load_backbone(
+        name, recipe.compute_dtype, recipe.quantization, settings.device, resident
+    )
     if loaded.is_encoder and name not in settings.baselines:
         raise ValueError(
             f"{name} is an encoder, which has no causal mask to drop: name a decoder with --model, "
@@ -177,6 +186,8 @@ def load_one(settings: SweepSettings, name: str) -> LoadedBackbone:
         )
     if not loaded.is_encoder and name in settings.baselines:
         raise ValueError(f"{name} is a decoder: --baselines are encoders, --model is the decoder")
+    if spread:
+        shard(loaded)
     return loaded
 
 

@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -25,6 +26,7 @@ from unmask.sweep.job import Job
 from unmask.sweep.stack import Member, Share, train_shares
 from unmask.sweep.stack_loop import StackLoop
 from unmask.training.batches import Schedule
+from unmask.training.ranks import Ranks
 
 RUNGS = (0.25, 0.5)
 """Shares of a run's steps at which the weaker half leaves."""
@@ -73,6 +75,9 @@ class RungScores:
 
     def at(self, step: int) -> dict[str, float]:
         """F1 by run id at one step."""
+        return Ranks.here().agree(partial(self._read, step))
+
+    def _read(self, step: int) -> dict[str, float]:
         found: dict[str, float] = {}
         if not self.path.exists():
             return found
@@ -92,6 +97,8 @@ class RungScores:
 
     def append(self, run: Run, step: int, validation_f1: float) -> None:
         """Write one score and sync."""
+        if not Ranks.here().is_first:
+            return
         record = {
             "run_id": run.id,
             "name": run.name,

@@ -20,6 +20,7 @@ from unmask.results.statistics import choose_configuration
 from unmask.saving import load_adapter
 from unmask.sweep.job import Job
 from unmask.sweep.plan import stacks
+from unmask.training.ranks import Ranks
 
 RUNS_PER_MODEL = 4
 """Adapters held at once; runs are scored one after another anyway."""
@@ -51,20 +52,26 @@ def score_runs(job: Job, runs: Sequence[Run]) -> None:
         ValueError: when a run's adapter is gone, damaged or of another backbone.
     """
     for stack in stacks(runs, RUNS_PER_MODEL):
+        results = {result.run.id: result for result in job.results()}
         with job.model(stack) as model:
             for index, run in enumerate(stack):
                 load_adapter(model, job.folder(run), index)
             scored = job.score(model, "test", keep_for=stack)
             for index, (run, scores) in enumerate(zip(stack, scored, strict=True)):
-                _publish(job, model, index, run, scores)
+                if Ranks.here().is_first:
+                    _publish(job, model, index, run, results[run.id], scores)
                 job.ledger.append_test(run.id, scores)
 
 
 def _publish(
-    job: Job, model: UnmaskedForTokenClassification, index: int, run: Run, scores: dict
+    job: Job,
+    model: UnmaskedForTokenClassification,
+    index: int,
+    run: Run,
+    result: RunResult,
+    scores: dict,
 ) -> None:
     """Write card and record of a labeler again, now with its test scores."""
-    (result,) = (one for one in job.results() if one.run.id == run.id)
     tested = replace(result, scores={**result.scores, "test": scores})
     write_card(model, job.folder(run), index, CardFacts.of(job.corpus, tested))
     RunRecord(tested, job.loaded.load_from, job.settings.data()).write(job.folder(run))

@@ -23,6 +23,7 @@ from unmask.results.run import Run, RunResult
 from unmask.sweep.plan import SweepSettings
 from unmask.tagging import predict_tags
 from unmask.training.environment import describe_environment
+from unmask.training.ranks import Ranks
 from unmask.training.validation import Watch
 
 
@@ -61,8 +62,12 @@ class Job:
         watches = self.settings.recipe.patience is not None or self.settings.epoch_scores
         return {
             "checkpoint_seconds": self.settings.checkpoint_seconds,
-            "watch": Watch(self.corpus.validation, self.console.print) if watches else None,
+            "watch": Watch(self.corpus.validation, self._tell) if watches else None,
         }
+
+    def _tell(self, scores: str) -> None:
+        """Say what was scored on the way: with its table by label where there is only one run."""
+        self.console.print(scores if len(self.runs) == 1 else scores.partition("\n")[0])
 
     @contextmanager
     def model(self, runs: Sequence[Run]) -> Iterator[UnmaskedForTokenClassification]:
@@ -92,8 +97,9 @@ class Job:
         per_run = [sentences if place in chosen else () for place in range(model.num_runs)]
         tagged = predict_tags(model, per_run, self.settings.recipe.max_subtokens)
         predicted = [tagged[place] for place in chosen]
-        for run, (tags, _) in zip(keep_for, predicted, strict=False):
-            keep_predictions(self.folder(run), split, gold, tags)
+        if Ranks.here().is_first:
+            for run, (tags, _) in zip(keep_for, predicted, strict=False):
+                keep_predictions(self.folder(run), split, gold, tags)
         return [score(gold, tags, num_truncated_words=cut) for tags, cut in predicted]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from unmask.config import UnmaskConfig, gray_codes
 from unmask.recipe import PAPER, Recipe
 from unmask.results.run import ENCODER, Run
+from unmask.sweep.strategy import Strategy
 
 PAPER_SEEDS = (120, 121, 122, 123, 124)
 PAPER_GROUPS = 4
@@ -98,6 +99,8 @@ class SweepSettings:
     """How many share the runs, see `unmask.sweep.workers`."""
     workers_per_device: int = 1
     """How many of them share the memory of a GPU or, on CPUs, of a machine."""
+    strategy: Strategy | None = None
+    """How several devices train every run together."""
     epoch_scores: bool = False
     """Score validation after every epoch, and say so; a recipe with patience does it anyway."""
     device: str | None = None
@@ -124,6 +127,16 @@ class SweepSettings:
             raise ValueError(f"--fuse must be at least 1 or auto, got {self.fuse}")
         if self.workers < 1:
             raise ValueError(f"--workers must be at least 1, got {self.workers}")
+        if self.strategy is not None and self.workers > 1:
+            raise ValueError(
+                "--strategy has all processes train each run together, --workers has each train "
+                "runs of its own; leave one out"
+            )
+        if self.strategy is not None and self.device not in (None, "cpu", "cuda"):
+            raise ValueError(
+                f"--strategy gives every process a device of its own; --device {self.device} names "
+                "one for all: say cpu or cuda, or leave it out"
+            )
         if self.test not in TEST_SCOPES:
             raise ValueError(f"--test must be one of {', '.join(TEST_SCOPES)}, got {self.test!r}")
         if not 0 <= self.checkpoint_seconds < math.inf:

@@ -38,7 +38,7 @@ from unmask.sweep.job import Job
 from unmask.sweep.plan import SweepSettings, stacks
 from unmask.sweep.train import encode_training_split, first_width, train_missing
 from unmask.sweep.watch import LogWatch, logged
-from unmask.sweep.workers import Workers, log_folder, part_of, take_part
+from unmask.sweep.workers import Workers, log_folder, on_every_machine, part_of, take_part
 
 MAX_RETRIES = 3
 """Of a task whose worker died; what it had finished stays finished."""
@@ -67,9 +67,7 @@ def do_on_ray(settings: SweepSettings, workers: Workers, console: Console) -> No
         RuntimeError: when a task's workers died more often than `MAX_RETRIES`.
     """
     ray = import_extra("ray", "ray")
-    # Machines start elsewhere in the tree than we did.
-    data_dir = settings.data_dir and settings.data_dir.resolve()
-    settings = replace(settings, out=settings.out.resolve(), data_dir=data_dir)
+    settings = on_every_machine(settings)
     with _cluster(ray, workers.address) as resources, _sentinel(settings) as sentinel:
         place = _place(resources, ray.nodes(), settings.device)
         console.print(
@@ -284,7 +282,7 @@ def _train(log: Path, settings: SweepSettings, name: str, ids: Sequence[str]) ->
 
 def _worker(log: Path, settings: SweepSettings) -> None:
     """Train whatever nobody else has under way."""
-    take_part(settings, log)
+    take_part([settings], log)
 
 
 def _finish(log: Path, settings: SweepSettings) -> None:

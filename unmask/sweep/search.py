@@ -24,6 +24,7 @@ from unmask.recipe import Recipe
 from unmask.results.run import ENCODER, Run, RunResult
 from unmask.results.statistics import f1_of
 from unmask.sweep.halving import RUNGS, RungScores, train_to
+from unmask.sweep.in_step import in_step
 from unmask.sweep.job import Job
 from unmask.sweep.plan import SearchSettings, shared_in_a_stack
 from unmask.sweep.samplers import Bits, make_pruner, make_sampler, untried
@@ -66,8 +67,22 @@ def search_configurations(job: Job, search: SearchSettings) -> None:
     num_layers = job.loaded.model.config.num_hidden_layers
     dimensions = tuple(map(parse_dimension, search.over))
     space = Space(num_layers, search.num_groups or num_layers, dimensions)
-    storage = open_storage(search.storage, job.settings.out)
     trainer = _Trainer(job, space)
+    found = in_step(trainer, lambda scorer: _search(job, space, search, scorer))
+    trainer.admit(found)
+    best = max(found, key=lambda candidate: found[candidate])
+    job.console.print(f"search: the best validation F1 is {found[best]:.3f}, by {best}")
+    if space.dimensions:
+        trainer.scores([Candidate(code, best.changes) for code in space.ends])
+        recipe = best.recipe(job.settings.recipe)
+        job.runs = [run for run in job.runs if run.recipe == recipe]
+
+
+def _search(
+    job: Job, space: Space, search: SearchSettings, scorer: Scorer
+) -> dict[Candidate, float]:
+    """Go on with the study that is kept for this job; gives all scores in it."""
+    storage = open_storage(search.storage, job.settings.out)
     sampler = make_sampler(search.sampler, space, search.num_trials, search.seed + len(job.runs))
     study = open_study(storage, study_name(job, space), sampler, make_pruner())
     with WorkedStudy(study, job.settings.out / "locks") as worked:
@@ -75,17 +90,11 @@ def search_configurations(job: Job, search: SearchSettings) -> None:
             f"search: {len(tried(study, space))} of {min(search.num_trials, space.size)} "
             f"configurations of {space.num_groups} bits are done"
         )
-        found = run_search(worked, space, search, trainer, job.settings.recipe, job.console.print)
-    trainer.admit(found)
-    best = max(found, key=lambda candidate: found[candidate])
-    job.console.print(
-        f"search: {len(tried(study, space))} of 2^{space.num_groups} configurations tried, best "
-        f"validation F1 {found[best]:.3f} by {best}"
-    )
-    if space.dimensions:
-        trainer.scores([Candidate(code, best.changes) for code in space.ends])
-        recipe = best.recipe(job.settings.recipe)
-        job.runs = [run for run in job.runs if run.recipe == recipe]
+        found = run_search(worked, space, search, scorer, job.settings.recipe, job.console.print)
+        job.console.print(
+            f"search: {len(tried(study, space))} of 2^{space.num_groups} configurations tried"
+        )
+    return found
 
 
 def run_search(

@@ -7,6 +7,7 @@ the checkpoints. One more job then scores the test split.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.console import Console
 from unmask.sweep.extras import import_extra
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.watch import LogWatch
-from unmask.sweep.workers import Workers, log_folder, part_of, take_part
+from unmask.sweep.workers import Workers, log_folder, on_every_machine, part_of, take_part
 
 MINUTES = 24 * 60
 """Of a job where `timeout_min` is not given; submitit's own five are too few to train."""
@@ -29,18 +30,18 @@ MAX_REQUEUES = 1000
 class Worker:
     """What a job calls; submitit calls `checkpoint` before the job is taken away."""
 
-    def __call__(self, settings: SweepSettings, log: Path) -> None:
+    def __call__(self, sweeps: Sequence[SweepSettings], log: Path) -> None:
         """Do the worker's part."""
-        take_part(settings, log)
+        take_part(sweeps, log)
 
-    def checkpoint(self, settings: SweepSettings, log: Path) -> Any:
+    def checkpoint(self, sweeps: Sequence[SweepSettings], log: Path) -> Any:
         """The same again: what is done is known from the ledger and the checkpoints."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, settings, log)
+        return DelayedSubmission(self, sweeps, log)
 
 
-def do_on_slurm(settings: SweepSettings, workers: Workers, console: Console) -> None:
+def do_on_slurm(sweeps: Sequence[SweepSettings], workers: Workers, console: Console) -> None:
     """Train what is missing with `workers.count` jobs, then score the test split in one more.
 
     Raises:
@@ -49,15 +50,16 @@ def do_on_slurm(settings: SweepSettings, workers: Workers, console: Console) -> 
         RuntimeError: when the last job fails.
     """
     submitit = import_extra("submitit", "slurm")
-    data_dir = settings.data_dir and settings.data_dir.resolve()
-    settings = replace(settings, out=settings.out.resolve(), data_dir=data_dir)
-    executor = _executor(submitit, log_folder(settings), workers)
-    watch = LogWatch(log_folder(settings), console)
-    parts = [part_of(settings, index) for index in range(settings.workers)]
+    sweeps = [on_every_machine(settings) for settings in sweeps]
+    folder = log_folder(sweeps[0])
+    executor = _executor(submitit, folder, workers)
+    watch = LogWatch(folder, console)
+    parts = [[part_of(one, index) for one in sweeps] for index in range(sweeps[0].workers)]
     failures = _submit_and_wait(executor, parts, "worker", watch)
     for failure in failures:
         console.print(f"warning: {failure}; what it left is done by another")
-    last = _submit_and_wait(executor, [replace(settings, workers=1)], "last", watch)
+    whole = [replace(settings, workers=1) for settings in sweeps]
+    last = _submit_and_wait(executor, [whole], "last", watch)
     if last:
         raise RuntimeError(last[0])
 
@@ -81,14 +83,17 @@ def _executor(submitit: Any, folder: Path, workers: Workers) -> Any:
 
 
 def _submit_and_wait(
-    executor: Any, parts: Sequence[SweepSettings], name: str, watch: LogWatch
+    executor: Any, parts: Sequence[Sequence[SweepSettings]], name: str, watch: LogWatch
 ) -> list[str]:
     """What went wrong with each job that failed, in a line."""
-    with executor.batch():  # one array of jobs
-        jobs = [
-            executor.submit(Worker(), part, watch.folder / f"{name}-{index}.log")
-            for index, part in enumerate(parts)
-        ]
+    try:
+        with executor.batch():  # one array of jobs
+            jobs = [
+                executor.submit(Worker(), part, watch.folder / f"{name}-{index}.log")
+                for index, part in enumerate(parts)
+            ]
+    except RuntimeError as error:  # of `sbatch`: no such partition, no such account, no answer
+        raise ValueError(f"--workers slurm: {' '.join(str(error).split())}") from None
     try:
         watch.until(lambda: all(job.done() for job in jobs))
     except BaseException:
@@ -97,8 +102,13 @@ def _submit_and_wait(
         raise
     failed = [(job, job.exception()) for job in jobs]
     return [
-        f"job {job.job_id} ended ({job.state}): {str(error).strip().splitlines()[-1]}; see "
-        f"{job.paths.stderr}"
+        f"job {job.job_id} ended ({job.state}): {_reason(error)}; see {job.paths.stderr}"
         for job, error in failed
         if error is not None
     ]
+
+
+def _reason(error: Exception) -> str:
+    """The last line of the job's own trace, which submitit puts between two lines of dashes."""
+    parts = re.split("^-{10,}$", str(error), flags=re.MULTILINE)
+    return parts[1].strip().splitlines()[-1] if len(parts) == 3 else "it left no result"

@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 
@@ -17,6 +18,7 @@ from unmask.errors import is_out_of_memory
 from unmask.results.run import Run
 from unmask.sweep.job import Job
 from unmask.sweep.locks import Claim
+from unmask.training.ranks import Ranks
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """While other processes have all that is left."""
@@ -34,18 +36,23 @@ class Stack(list[Run]):
 
     def claim(self, count: int, fits: Callable[[Run], bool] = lambda run: True) -> list[Run]:
         """Up to `count` pending runs that fit and nobody has, claimed until the stack is done."""
-        taken: list[Run] = []
-        for run in self._pending():
-            if len(taken) == count:
-                break
-            claim = Claim(self._job.settings.out / "locks" / f"{run.id}.lock")
-            if run.id not in self._had and fits(run) and claim.take():
-                self._claims.callback(claim.release)
-                self._had.add(run.id)
-                taken.append(run)
+        fitting = [run for run in self._pending() if run.id not in self._had and fits(run)]
+        taken = Ranks.here().agree(partial(self._take, fitting, count))
+        self._had |= {run.id for run in taken}
         # Asked again: another may have finished one between our look and our claim.
         left = {run.id for run in self._pending()} if taken else set()
         return [run for run in taken if run.id in left]
+
+    def _take(self, runs: Sequence[Run], count: int) -> list[Run]:
+        taken: list[Run] = []
+        for run in runs:
+            if len(taken) == count:
+                break
+            claim = Claim(self._job.settings.out / "locks" / f"{run.id}.lock")
+            if claim.take():
+                self._claims.callback(claim.release)
+                taken.append(run)
+        return taken
 
 
 class StackLoop:
@@ -91,7 +98,8 @@ def _fits_in_memory(stack: Stack, work: Callable[[Stack], None]) -> bool:
     try:
         work(stack)
     except Exception as error:
-        if len(stack) == 1 or not is_out_of_memory(error):
+        # Processes that train together are out of step by now.
+        if len(stack) == 1 or Ranks.here().size > 1 or not is_out_of_memory(error):
             raise
         return False
     return True

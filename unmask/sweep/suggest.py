@@ -25,8 +25,9 @@ from unmask.results.groups import is_unmasking_code
 from unmask.results.ledger import Ledger
 from unmask.results.run import RunResult
 from unmask.results.statistics import seed_scores
-from unmask.sweep.execute import execute, open_ledger
+from unmask.sweep.execute import open_ledger
 from unmask.sweep.plan import SweepSettings
+from unmask.sweep.workers import Workers, do_sweeps
 
 PROBE_STEPS = 20
 RDRR_SENTENCES = 1000
@@ -75,7 +76,11 @@ class Suggestion:
 
 
 def suggest(
-    settings: SweepSettings, corpus: Corpus, console: Console, num_steps: int = PROBE_STEPS
+    settings: SweepSettings,
+    corpus: Corpus,
+    console: Console,
+    num_steps: int = PROBE_STEPS,
+    workers: Workers | None = None,
 ) -> Suggestion:
     """Probe every configuration, measure RDRR, rank; check on final scores where there are some.
 
@@ -84,6 +89,7 @@ def suggest(
         corpus: what `load_corpus` gave.
         console: for notes and progress.
         num_steps: optimizer steps of a probe.
+        workers: who trains the probes; default: this process.
 
     Raises:
         ValueError: for a number of steps that cannot be.
@@ -99,8 +105,8 @@ def suggest(
         halving=False,
         search=None,
     )
-    ledger = execute(probe, corpus, console)
-    probed = _of_sweep(ledger, probe, corpus)
+    do_sweeps([(probe, corpus)], workers or Workers(), console)
+    probed = _of_sweep(open_ledger(probe), probe, corpus)
     rankings = {"probe": rank_by_probe(probed)}
     rdrr = _rdrr(corpus, console)
     if rdrr is not None:

@@ -28,6 +28,7 @@ from unmask.sweep.stack_loop import Stack, StackLoop
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress, delete_checkpoint
 from unmask.training.environment import peak_memory_bytes
+from unmask.training.ranks import Ranks
 
 
 def train_missing(job: Job) -> None:
@@ -103,8 +104,9 @@ def record(
     for (place, member), own, proof in zip(ended.items(), scores, proofs, strict=True):
         result = _result(job, member.run, member.trainee.progress, own, seconds)
         folder = job.folder(member.run)
-        model.save_pretrained(folder, place, replace(job.facts, result=result, proof=proof))
-        RunRecord(result, job.loaded.load_from, job.settings.data()).write(folder)
+        if Ranks.here().is_first:
+            model.save_pretrained(folder, place, replace(job.facts, result=result, proof=proof))
+            RunRecord(result, job.loaded.load_from, job.settings.data()).write(folder)
         job.ledger.append_run(result)
         delete_checkpoint(folder)
         job.console.print(_in_one_line(result))
@@ -134,7 +136,8 @@ def _halved(share: Share, stacks: StackLoop) -> Share:
 
 def _first_width(job: Job, costs: Sequence[Cost], num_missing: int) -> int:
     largest = max(costs, key=lambda cost: cost.bytes_per_run)
-    free = free_memory(job.loaded.model.device) // job.settings.workers_per_device
+    free = min(Ranks.here().gather(free_memory(job.loaded.model.device)))
+    free //= job.settings.workers_per_device
     share = -(-num_missing // job.settings.workers)
     width = min(job.settings.fuse or largest.width(free, share), share)
     job.console.print(
@@ -166,6 +169,7 @@ def _curves(progress: Progress) -> dict[str, list[float]]:
     curves = {"train_loss": progress.train_loss}
     if progress.validation_f1:
         curves["validation_f1"] = progress.validation_f1
+        curves["validation_step"] = list(map(float, progress.validation_step))
     return curves
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from unmask.data.sentence import Corpus
 from unmask.errors import exit_code
-from unmask.sweep.execute import execute, execute_together, load_corpus
+from unmask.sweep.execute import execute_together, load_corpus
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.watch import LogWatch, logged
 
@@ -78,18 +78,28 @@ def do_sweeps(
         ModuleNotFoundError: naming the extra to install, when Ray or submitit is missing.
         Exception: whatever `execute_together` raises.
     """
-    for settings, _ in sweeps:
-        if workers.kind == RAY:
-            from unmask.sweep.ray_tasks import do_on_ray
+    if sweeps[0][0].strategy is not None:
+        from unmask.sweep.rank_processes import do_in_ranks
 
+        if workers.kind is not None:
+            raise ValueError(
+                f"--strategy does not go with --workers {workers.kind}: start the command by "
+                "torchrun on the machines that are to share the runs"
+            )
+        do_in_ranks(sweeps, console)
+        return
+    asked = [settings for settings, _ in sweeps]
+    if workers.kind == RAY:
+        from unmask.sweep.ray_tasks import do_on_ray
+
+        for settings in asked:
             do_on_ray(settings, workers, console)
-        elif workers.kind == SLURM:
-            from unmask.sweep.slurm import do_on_slurm
+    elif workers.kind == SLURM:
+        from unmask.sweep.slurm import do_on_slurm
 
-            do_on_slurm(settings, workers, console)
-        else:
-            _share_among_processes(settings, console)
-    if workers.kind is None:
+        do_on_slurm(asked, workers, console)
+    else:
+        _share_among_processes(asked, console)
         alone = [(replace(settings, workers=1), corpus) for settings, corpus in sweeps]
         execute_together(alone, console)
 
@@ -99,33 +109,49 @@ def log_folder(settings: SweepSettings) -> Path:
     return settings.out / "workers"
 
 
+def on_every_machine(settings: SweepSettings) -> SweepSettings:
+    """The settings with whole paths: other machines start elsewhere in the tree than we did."""
+
+    def whole(model: str) -> str:
+        return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+    return replace(
+        settings,
+        model=whole(settings.model),
+        baselines=tuple(map(whole, settings.baselines)),
+        data_dir=settings.data_dir and settings.data_dir.resolve(),
+        out=settings.out.resolve(),
+    )
+
+
 def part_of(settings: SweepSettings, index: int) -> SweepSettings:
-    """What worker number `index` is to do: everything but the test split, if nobody else does."""
+    """A sweep for worker number `index`: everything but the test split, if nobody else does."""
     search = settings.search
     if search is not None:
         search = replace(search, seed=search.seed + SEEDS_APART * index)
     return replace(settings, search=search, test="none")
 
 
-def take_part(settings: SweepSettings, log: Path) -> None:
+def take_part(sweeps: Sequence[SweepSettings], log: Path) -> None:
     """The body of a worker, in whatever process."""
     with logged(log) as console:
-        execute(settings, load_corpus(settings), console)
+        execute_together([(settings, load_corpus(settings)) for settings in sweeps], console)
 
 
-def _share_among_processes(settings: SweepSettings, console: Console) -> None:
-    """Train with `settings.workers` processes, until nothing is missing; with one, do nothing.
+def _share_among_processes(sweeps: Sequence[SweepSettings], console: Console) -> None:
+    """Train with as many processes as asked for, until nothing is missing; with one, do nothing.
 
     A worker that fails is reported and otherwise left to the others and to the caller.
     """
-    if settings.workers == 1:
+    count, folder = sweeps[0].workers, log_folder(sweeps[0])
+    if count == 1:
         return
     # Spawned: a forked process could not use CUDA, and would inherit locks and threads.
     context = multiprocessing.get_context("spawn")
-    folder = log_folder(settings)
+    parts = zip(*(_parts_on_this_machine(settings) for settings in sweeps), strict=True)
     processes = [
         context.Process(target=_process, args=(part, folder / f"worker-{index}.log"))
-        for index, part in enumerate(_parts_on_this_machine(settings))
+        for index, part in enumerate(parts)
     ]
     console.print(f"{len(processes)} workers, each with a log in {folder}")
     watch = LogWatch(folder, console)
@@ -161,14 +187,14 @@ def _parts_on_this_machine(settings: SweepSettings) -> Sequence[SweepSettings]:
     ]
 
 
-def _process(settings: SweepSettings, log: Path) -> None:
+def _process(sweeps: Sequence[SweepSettings], log: Path) -> None:
     import torch
 
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 2)  # what C libraries say goes there too
-    torch.set_num_threads(max(1, torch.get_num_threads() // settings.workers))
+    torch.set_num_threads(max(1, torch.get_num_threads() // sweeps[0].workers))
     try:
-        take_part(settings, log)
+        take_part(sweeps, log)
     except Exception as error:
         raise SystemExit(exit_code(error)) from None

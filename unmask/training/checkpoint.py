@@ -37,6 +37,8 @@ class Progress:
     diverged: bool = False
     validation_f1: list[float] = field(default_factory=list)
     """One per epoch, where validation is watched (`unmask.training.validation`)."""
+    validation_step: list[int] = field(default_factory=list)
+    """The optimizer step after which each of them was taken."""
     stopped: bool = False
     """Ended early, because validation F1 rose no more."""
 

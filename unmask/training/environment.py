@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from unmask.backbones import LoadedBackbone
+from unmask.training.ranks import Ranks
 
 PACKAGES = ("unmask", "torch", "transformers", "peft", "bitsandbytes", "lightning", "seqeval")
 
@@ -18,7 +19,7 @@ PACKAGES = ("unmask", "torch", "transformers", "peft", "bitsandbytes", "lightnin
 def describe_environment(loaded: LoadedBackbone) -> dict[str, str]:
     """Names and values for `RunResult.environment`."""
     device = loaded.model.device
-    on_gpu = device.type == "cuda"
+    on_gpu, size = device.type == "cuda", Ranks.here().size
     return {
         **{package: importlib.metadata.version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -30,6 +31,7 @@ def describe_environment(loaded: LoadedBackbone) -> dict[str, str]:
         "weights": loaded.weights.name,
         "weights_revision": loaded.weights.revision or "local",
         "weights_digest": loaded.digest(),
+        **({"processes of each run": str(size)} if size > 1 else {}),
     }
 
 

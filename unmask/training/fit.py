@@ -57,17 +57,12 @@ def fit(
         more: callbacks of the caller's.
 
     Raises:
-        ValueError: for a recipe with patience and nothing to watch, and for something to watch
-            where several processes train together.
+        ValueError: for a recipe with patience and nothing to watch.
         RuntimeError: when a layer does not see what its configuration says; nothing is trained.
     """
     if watch is None and any(trainee.recipe.patience is not None for trainee in trainees):
         raise ValueError("a recipe with patience needs validation sentences: give watch=Watch(...)")
     ranks = Ranks.here()
-    if watch is not None and ranks.size > 1:
-        raise ValueError(
-            f"{ranks.size} processes train together, which cannot watch validation: leave watch out"
-        )
     _prove(model, range(model.num_runs))
     module = FusedRuns(model, trainees)
     # Changed in place when a run takes the place of another.

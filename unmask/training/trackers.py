@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback
 
 from unmask.training.module import Trainee
 from unmask.training.optimizer import learning_rate
+from unmask.training.ranks import Ranks
 
 CURVES_FILE = "curves.csv"
 TRACKERS = ("tensorboard", "wandb")
@@ -100,6 +101,10 @@ class TensorBoardTracker:
 class WandbTracker:
     """A run of Weights & Biases with our id, so that what goes on is the same run there.
 
+    Steps are ours: those that are taken again after a kill have the same numbers and values, and
+    the server keeps what it has. Offline every start has a folder of its own; `wandb sync --append`
+    puts them together.
+
     Project, mode and account are those that `wandb` is told by its own settings; without a
     project they are kept under `unmask`.
     """
@@ -119,11 +124,11 @@ class WandbTracker:
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off"),
         )
-        self.run.define_metric("*", step_metric="step")
 
     def log(self, values: dict[str, float]) -> None:
         """All values of a step."""
-        self.run.log(values)
+        step = int(values["step"])
+        self.run.log({name: value for name, value in values.items() if name != "step"}, step=step)
 
     def end(self) -> None:
         """Finish the run."""
@@ -147,7 +152,7 @@ class Curves(Callback):
 
     def __init__(self, describe: Callable[[str], TrackedRun], trackers: Sequence[str] = ()) -> None:
         self.describe = describe
-        self.names = ("csv", *trackers)
+        self.names = ("csv", *trackers) if Ranks.here().is_first else ()
         self.under_way: dict[str, list[Tracker]] = {}
         self.told: dict[str, int] = {}
         """Steps told, by run id."""
@@ -221,9 +226,14 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def _values(trainee: Trainee, step: int) -> dict[str, float]:
-    """Of a step that is done, counted from 1."""
-    return {
+    """Of a step that is done, counted from 1; with a validation F1 where an epoch ended there."""
+    progress = trainee.progress
+    values = {
         "step": step,
-        "train_loss": trainee.progress.train_loss[step - 1],
+        "train_loss": progress.train_loss[step - 1],
         "learning_rate": learning_rate(trainee.recipe, step - 1, trainee.schedule.num_steps),
     }
+    if step in progress.validation_step:
+        at = progress.validation_step.index(step)
+        values["validation_f1"] = progress.validation_f1[at]
+    return values

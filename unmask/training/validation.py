@@ -24,6 +24,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.tagging import predict_tags
 from unmask.training.checkpoint import BEST_FILE, PARTIAL
 from unmask.training.module import FusedRuns, Trainee
+from unmask.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Validation(Callback):
         curve, patience = trainee.progress.validation_f1, trainee.recipe.patience
         is_best = scores["f1"] > max(curve, default=-1.0)
         curve.append(scores["f1"])
+        trainee.progress.validation_step.append(trainee.progress.steps)
         if patience is not None:
             if is_best:
                 self._keep(model, run)
@@ -92,7 +94,7 @@ class Validation(Callback):
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in model.run_parameters(run).items()
         }
-        if self.folders is not None:
+        if self.folders is not None and Ranks.here().is_first:
             self.folders[run].mkdir(parents=True, exist_ok=True)
             path = self.folders[run] / BEST_FILE
             beside = path.with_suffix(PARTIAL)
