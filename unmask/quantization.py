@@ -117,8 +117,8 @@ def settle_residence(model: nn.Module, compute_dtype: torch.dtype, resident: boo
     return f"NF4 weights stay written out, the same numbers: {reason} ({sizes})"
 
 
-def make_shardable(model: nn.Module) -> None:
-    """Let FSDP spread the 4-bit weights of `model` over processes.
+def make_shardable(model: nn.Module, device: torch.device) -> None:
+    """Let FSDP spread the 4-bit weights of `model` over processes, on `device`.
 
     It wraps parameters anew, so that what bitsandbytes keeps on them is lost; what is kept on the
     layer beside them is not. Older releases of it take floating-point numbers only, so the bytes
@@ -128,6 +128,7 @@ def make_shardable(model: nn.Module) -> None:
 
     for _, module in _quantized_linears(model):
         state, storage = module.weight.quant_state, torch.bfloat16
+        state.to(device)  # in place; FSDP moves the weights
         module.quant_state, module.quant_storage = state, storage
         data = module.weight.data.flatten().view(storage)[:, None]
         module.weight = Params4bit(

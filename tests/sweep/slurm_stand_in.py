@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-STATE = Path(os.environ["SLURM_STAND_IN"])
+STATE = Path(os.environ.get("SLURM_STAND_IN", "jobs"))
 NAMES = ("sbatch", "srun", "sacct", "scancel", "scontrol")
 
 

@@ -77,6 +77,7 @@ def curve_figure(
         lowest = min([lowest, *means])
         axes.plot(steps, means, label=literal(name), **_line_style(number))
     _use_log_scale(axes, lowest)
+    axes.set_xlim(left=0)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(ylabel)
     add_legend(axes, size)
@@ -100,6 +101,7 @@ def score_figure(
         steps = sorted(by_step)
         means = [sum(by_step[step]) / len(by_step[step]) for step in steps]
         axes.plot(steps, means, marker="o", ms=3.5, label=literal(name), **_line_style(number))
+    axes.set_xlim(left=0)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("micro F1, strict, validation")
     add_legend(axes, size)

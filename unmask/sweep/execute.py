@@ -176,9 +176,8 @@ def load_one(settings: SweepSettings, name: str) -> LoadedBackbone:
     recipe = settings.recipe
     spread = settings.strategy is not None and settings.strategy.kind == "fsdp"
     resident = False if spread else None  # written out, 4-bit weights would be spread in vain
-    loaded = load_backbone(
-        name, recipe.compute_dtype, recipe.quantization, settings.device, resident
-    )
+    device = "cpu" if spread else settings.device  # it may be larger than the device
+    loaded = load_backbone(name, recipe.compute_dtype, recipe.quantization, device, resident)
     if loaded.is_encoder and name not in settings.baselines:
         raise ValueError(
             f"{name} is an encoder, which has no causal mask to drop: name a decoder with --model, "
@@ -187,7 +186,7 @@ def load_one(settings: SweepSettings, name: str) -> LoadedBackbone:
     if not loaded.is_encoder and name in settings.baselines:
         raise ValueError(f"{name} is a decoder: --baselines are encoders, --model is the decoder")
     if spread:
-        shard(loaded)
+        shard(loaded, settings.device)
     return loaded
 
 
