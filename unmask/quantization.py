@@ -131,9 +131,12 @@ def make_shardable(model: nn.Module, device: torch.device) -> None:
         state.to(device)  # in place; FSDP moves the weights
         module.quant_state, module.quant_storage = state, storage
         data = module.weight.data.flatten().view(storage)[:, None]
-        module.weight = Params4bit(
-            data, quant_state=state, quant_storage=storage, bnb_quantized=True
-        )
+        settings: dict[str, Any] = {
+            "quant_state": state,
+            "quant_storage": storage,
+            "bnb_quantized": True,
+        }
+        module.weight = Params4bit(data, **settings)
 
 
 def bitsandbytes_config(compute_dtype: torch.dtype) -> Any:

@@ -24,6 +24,7 @@ from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
 from unmask.lora import LoraSettings
 from unmask.recipe import load_recipe
 from unmask.training.checkpoint import Progress
+from unmask.training.fit import fit
 from unmask.training.module import Trainee
 from unmask.training.ranks import shard
 

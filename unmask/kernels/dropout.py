@@ -65,7 +65,8 @@ class Dropout:
             same mask: configurations of one seed, which share their batches.
         """
         lengths = run_offsets.diff().tolist()
-        runs = [(*draw, n) for draw, n in zip(self.draws.tolist(), lengths, strict=True)]
+        draws = self.draws.tolist()
+        runs = [(key, first, n) for (key, first), n in zip(draws, lengths, strict=True)]
         masks = {run: self._of_run(*run, like) for run in dict.fromkeys(runs)}
         return masks[runs[0]] if len(masks) == 1 else torch.cat([masks[run] for run in runs])
 

@@ -13,6 +13,10 @@ from unmask.training.ranks import Ranks
 T = TypeVar("T")
 
 
+def _asked_of_the_first() -> Any:
+    """What the others call in place of the first rank, which alone is asked."""
+
+
 class Follow:
     """Calls a method of `followed` here and, by the same call, on all other ranks.
 
@@ -45,7 +49,7 @@ def in_step(followed: Any, lead: Callable[[Any], T]) -> T:
         ranks.agree(lambda: ("", result))
         return result
     while True:
-        name, given = ranks.agree(lambda: ("", None))
+        name, given = ranks.agree(_asked_of_the_first)
         if not name:
             return given
         getattr(followed, name)(*given)

@@ -164,7 +164,7 @@ def shard(loaded: LoadedBackbone, device: str | None = None) -> None:
         # Norms and biases are next to nothing, and the digest of the weights reads them.
         small = {parameter for parameter in layer.parameters() if parameter.ndim == 1}
         fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=small)
-    loaded.model.to(place)
+    nn.Module.to(loaded.model, place)
 
 
 def _num_words(sentences: Iterable[EncodedSentence]) -> int:
