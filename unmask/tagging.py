@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Sentence
+from unmask.ranks import Ranks
 
 TOKENS_PER_FORWARD = 4096
 

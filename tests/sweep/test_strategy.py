@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from unmask.ranks import Ranks
 from unmask.results.ledger import Ledger
 from unmask.sweep.in_step import in_step
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.strategy import Strategy, check_strategy, follows, parse_strategy
-from unmask.training.ranks import Ranks
 
 FLAGS = ("--configs", "0000,0110,1111", "--max-steps", "6", "--epochs", "20", "--fuse", "2")
 SWEEP = ("-m", "unmask.sweep")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from unmask.ranks import Ranks
 from unmask.results.ledger import Contents, Ledger
 from unmask.results.run import RunResult
-from unmask.training.ranks import Ranks
 
 
 class AgreedLedger(Ledger):

@@ -17,6 +17,7 @@ from rich.console import Console
 from unmask.backbones import LoadedBackbone, find_weights, load_backbone
 from unmask.data.sentence import Corpus
 from unmask.data.tasks import load_task
+from unmask.ranks import Ranks
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run
 from unmask.sweep.agreed_ledger import AgreedLedger
@@ -26,7 +27,7 @@ from unmask.sweep.locks import Claim
 from unmask.sweep.outputs import remember_corpus
 from unmask.sweep.plan import SweepSettings, decoder_runs, encoder_runs, shared_in_a_stack
 from unmask.sweep.train import train_together
-from unmask.training.ranks import Ranks, shard
+from unmask.training.sharding import shard
 
 
 def execute(settings: SweepSettings, corpus: Corpus, console: Console) -> Ledger:

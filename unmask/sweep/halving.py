@@ -20,13 +20,13 @@ from pathlib import Path
 from statistics import fmean
 
 from unmask.model import UnmaskedForTokenClassification
+from unmask.ranks import Ranks
 from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.run import Run
 from unmask.sweep.job import Job
 from unmask.sweep.stack import Member, Share, train_shares
 from unmask.sweep.stack_loop import StackLoop
 from unmask.training.batches import Schedule
-from unmask.training.ranks import Ranks
 
 RUNGS = (0.25, 0.5)
 """Shares of a run's steps at which the weaker half leaves."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from unmask.card import CardFacts, write_card
 from unmask.model import UnmaskedForTokenClassification
+from unmask.ranks import Ranks
 from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
@@ -20,7 +21,6 @@ from unmask.results.statistics import choose_configuration
 from unmask.saving import load_adapter
 from unmask.sweep.job import Job
 from unmask.sweep.plan import stacks
-from unmask.training.ranks import Ranks
 
 RUNS_PER_MODEL = 4
 """Adapters held at once; runs are scored one after another anyway."""

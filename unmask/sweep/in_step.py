@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from unmask.training.ranks import Ranks
+from unmask.ranks import Ranks
 
 T = TypeVar("T")
 

@@ -17,13 +17,13 @@ from unmask.card import CardFacts
 from unmask.data.sentence import Corpus
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification, configuration
+from unmask.ranks import Ranks
 from unmask.results.kept import keep_predictions
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run, RunResult
 from unmask.sweep.plan import SweepSettings
 from unmask.tagging import predict_tags
 from unmask.training.environment import describe_environment
-from unmask.training.ranks import Ranks
 from unmask.training.validation import Watch
 
 

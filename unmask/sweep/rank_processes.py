@@ -1,4 +1,4 @@
-"""Processes with a device each that train every run of a sweep together, see `training.ranks`.
+"""Processes with a device each that train every run of a sweep together, see `ranks`.
 
 All of them do the whole sweep in step: what is missing, which runs make a stack and what a search
 proposes is decided by the first one, which alone writes and speaks. The one thing that is easy to

@@ -15,10 +15,10 @@ from functools import partial
 import torch
 
 from unmask.errors import is_out_of_memory
+from unmask.ranks import Ranks
 from unmask.results.run import Run
 from unmask.sweep.job import Job
 from unmask.sweep.locks import Claim
-from unmask.training.ranks import Ranks
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """While other processes have all that is left."""

@@ -17,6 +17,7 @@ from unmask.data.alignment import EncodedSentence, WordEncoder
 from unmask.data.sentence import Corpus
 from unmask.data.tags import tag_names
 from unmask.model import UnmaskedForTokenClassification
+from unmask.ranks import Ranks
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
 from unmask.sweep.estimate import Cost, bytes_in_words, estimate, free_memory
@@ -28,7 +29,6 @@ from unmask.sweep.stack_loop import Stack, StackLoop
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress, delete_checkpoint
 from unmask.training.environment import peak_memory_bytes
-from unmask.training.ranks import Ranks
 
 
 def train_missing(job: Job) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from unmask.backbones import LoadedBackbone
-from unmask.training.ranks import Ranks
+from unmask.ranks import Ranks
 
 PACKAGES = ("unmask", "torch", "transformers", "peft", "bitsandbytes", "lightning", "seqeval")
 

@@ -15,10 +15,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from unmask.model import UnmaskedForTokenClassification
+from unmask.ranks import Ranks
 from unmask.training.checkpoint import read_checkpoint, write_checkpoint
 from unmask.training.module import FusedRuns, Trainee
 from unmask.training.progress import ProgressBar
-from unmask.training.ranks import Ranks
 from unmask.training.validation import Validation, Watch
 
 CHECKPOINT_SECONDS = 60.0

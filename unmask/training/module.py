@@ -23,12 +23,12 @@ from unmask.data.alignment import EncodedSentence
 from unmask.lora import Draw
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import PackedBatch, pack
+from unmask.ranks import Ranks
 from unmask.recipe import Recipe
 from unmask.training.batches import Schedule
 from unmask.training.checkpoint import Progress
 from unmask.training.optimizer import RunOptimizer
 from unmask.training.passes import Passes, can_be_recorded
-from unmask.training.ranks import Ranks
 from unmask.training.update import StackUpdate
 
 

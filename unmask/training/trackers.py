@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from unmask.ranks import Ranks
 from unmask.training.module import Trainee
 from unmask.training.optimizer import learning_rate
-from unmask.training.ranks import Ranks
 
 CURVES_FILE = "curves.csv"
 TRACKERS = ("tensorboard", "wandb")

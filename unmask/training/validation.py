@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from unmask.analysis.scoring import score, score_table
 from unmask.data.sentence import Sentence
 from unmask.model import UnmaskedForTokenClassification
+from unmask.ranks import Ranks
 from unmask.tagging import predict_tags
 from unmask.training.checkpoint import BEST_FILE, PARTIAL
 from unmask.training.module import FusedRuns, Trainee
-from unmask.training.ranks import Ranks
 
 
 @dataclass(frozen=True)

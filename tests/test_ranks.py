@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
-from unmask.training.ranks import Ranks, shard
+from unmask.ranks import Ranks
+from unmask.training.sharding import shard
 
 TRAIN = """
 import json, sys
@@ -26,7 +27,7 @@ from unmask.recipe import load_recipe
 from unmask.training.checkpoint import Progress
 from unmask.training.fit import fit
 from unmask.training.module import Trainee
-from unmask.training.ranks import shard
+from unmask.training.sharding import shard
 
 rank, size, mode, store, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 torch.set_num_threads(1)
