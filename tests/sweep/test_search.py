@@ -32,6 +32,22 @@ def trials(out):
     return optuna.load_study(study_name=summary.study_name, storage=open_storage(None, out)).trials
 
 
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path):
+    file = tmp_path / "scores.csv"
+    file.write_text("run,f1\none,0.5")
+    with pytest.raises(ValueError, match="is no journal of Optuna's: it begins with b'r"):
+        open_storage(str(file), tmp_path)
+    assert file.read_text() == "run,f1\none,0.5"
+
+
+@pytest.mark.parametrize("line", ['{"op_code": 99}', '{"op_code":', '{"op_code": 0}'])
+def test_a_damaged_journal_is_one_line(tmp_path, line):
+    file = tmp_path / "search.journal"
+    file.write_text(f"{line}\n{{}}\n")
+    with pytest.raises(ValueError, match="is damaged, Optuna cannot read it"):
+        open_storage(None, tmp_path)
+
+
 def test_trials_are_runs_of_the_ledger_with_the_ends_first(sweep):
     done = sweep(search=search(), max_steps=2)
     assert len(done.by_name) == 3

@@ -24,6 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from unmask.sweep.locks import Claim, is_claimed
 
 JOURNAL = "search.journal"
+FIRST_LETTERS = b'{"op_code":'
+"""Of every journal; nothing is cut off a file of the user's that begins in another way."""
 WORKER = "worker"
 AGAIN = "again after trial"
 REPEAT = "repeats what was tried"
@@ -147,7 +149,7 @@ def open_storage(storage: str | None, folder: Path) -> BaseStorage:
     """A journal file in `folder`, or what `storage` says: a URL, or the path of a journal file.
 
     Raises:
-        ValueError: when the database cannot be opened.
+        ValueError: when the database cannot be opened, or the file is something else.
     """
     if storage is not None and "://" in storage:
         try:
@@ -162,7 +164,13 @@ def open_storage(storage: str | None, folder: Path) -> BaseStorage:
     path = (folder / JOURNAL if storage is None else Path(storage)).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _cut_torn_end(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"{path} is damaged, Optuna cannot read it ({type(error).__name__}: {error}); move it "
+            "away to begin another search, which takes what is trained from the ledger"
+        ) from None
 
 
 def _cut_torn_end(path: Path) -> None:
@@ -173,6 +181,12 @@ def _cut_torn_end(path: Path) -> None:
     lock.acquire()
     try:
         content = path.read_bytes()
+        begins = content[: len(FIRST_LETTERS)]
+        if not FIRST_LETTERS.startswith(begins):
+            raise ValueError(
+                f"{path} is no journal of Optuna's: it begins with {begins!r}; name another file "
+                "with --storage"
+            )
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(path, whole)
