@@ -117,6 +117,15 @@ def test_a_run_that_was_cut_short_comes_to_the_same_curve_and_weights(train, tmp
         assert torch.equal(model.stacked_parameters()[name], parameter), name
 
 
+def test_a_run_that_pauses_before_its_first_epoch_ends_goes_on_all_the_same(train):
+    straight, (expected,), _ = train(folders=False)
+    train(stop_step=2)
+    model, (trainee,), _ = train()
+    assert trainee.progress.validation_f1 == expected.progress.validation_f1
+    for name, parameter in straight.stacked_parameters().items():
+        assert torch.equal(model.stacked_parameters()[name], parameter), name
+
+
 def test_a_finished_run_takes_its_best_weights_from_their_file(train, corpus, tmp_path):
     _, (first,), _ = train()
     model, _, told = train()

@@ -57,24 +57,22 @@ def score_runs(job: Job, runs: Sequence[Run]) -> None:
             for index, run in enumerate(stack):
                 load_adapter(model, job.folder(run), index)
             scored = job.score(model, "test", keep_for=stack)
+            proofs = model.verify_masks()  # by all ranks, as every pass over the backbone
             for index, (run, scores) in enumerate(zip(stack, scored, strict=True)):
+                result = results[run.id]
+                tested = replace(result, scores={**result.scores, "test": scores})
                 if Ranks.here().is_first:
-                    _publish(job, model, index, run, results[run.id], scores)
+                    facts = replace(job.facts, result=tested, proof=proofs[index])
+                    _publish(job, model, index, facts)
                 job.ledger.append_test(run.id, scores)
 
 
-def _publish(
-    job: Job,
-    model: UnmaskedForTokenClassification,
-    index: int,
-    run: Run,
-    result: RunResult,
-    scores: dict,
-) -> None:
+def _publish(job: Job, model: UnmaskedForTokenClassification, index: int, facts: CardFacts) -> None:
     """Write card and record of a labeler again, now with its test scores."""
-    tested = replace(result, scores={**result.scores, "test": scores})
-    write_card(model, job.folder(run), index, CardFacts.of(job.corpus, tested))
-    RunRecord(tested, job.loaded.load_from, job.settings.data()).write(job.folder(run))
+    assert facts.result is not None
+    folder = job.folder(facts.result.run)
+    write_card(model, folder, index, facts)
+    RunRecord(facts.result, job.loaded.load_from, job.settings.data()).write(folder)
 
 
 def _tested_configs(job: Job, finished: Sequence[RunResult]) -> set[str]:

@@ -59,7 +59,9 @@ class Validation(Callback):
         """Put the best weights of runs that have ended, and have patience, into the model."""
         for run in ended:
             trainee = module.trainees[run]
-            if trainee.recipe.patience is None or trainee.progress.diverged:
+            # Without a score it pauses before its first epoch ends: there is no best yet.
+            scored = trainee.progress.validation_f1 and not trainee.progress.diverged
+            if trainee.recipe.patience is None or not scored:
                 continue
             # Taken out: another run may take this place.
             kept = self.best.pop(run, None) or self._read_best(run)
