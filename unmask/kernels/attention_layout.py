@@ -25,7 +25,9 @@ from unmask.kernels.rotary import full_angles
 from unmask.kernels.rotary import places as places_in_sentence
 
 SMALLEST_BIN = 16
-"""Sentences up to this length share a bin: below it a launch costs more than the padding."""
+"""Sentences up to this length share a bin, which has this many places for each: below it a launch
+costs more than the padding, and a softmax on a CPU over 14 scores ten times one over 16, which
+fill a vector register."""
 
 
 class Bin(NamedTuple):
@@ -178,7 +180,9 @@ def _bins(lengths: Tensor) -> list[Bin]:
     power = (lengths.clamp(min=SMALLEST_BIN) - 1).float().log2().floor()
     power[lengths == 0] = -1
     groups = [(power == value).nonzero().flatten() for value in power.unique() if value >= 0]
-    return [Bin(group, lengths[group], int(lengths[group].max())) for group in groups]
+    return [
+        Bin(group, lengths[group], max(int(lengths[group].max()), SMALLEST_BIN)) for group in groups
+    ]
 
 
 def _seen(group: Bin, causal: Tensor, window: int | None) -> Tensor:
