@@ -15,6 +15,7 @@ from transformers import (
 
 from unmask import attention
 from unmask.attention import decoder_layers, install, remove, unmasked
+from unmask.backbones import recomputing
 from unmask.config import UnmaskConfig, gray_codes
 from unmask.packing import pack_padded
 
@@ -180,7 +181,7 @@ def test_gradients_equal_those_of_hand_built_masks_in_train_mode(build, name, ch
 
     expected = gradients(expected_states(model, config, ids, RIGHT_PADDED)[kept])
     if checkpointing is not None:
-        model.activation_checkpointing_enable({"use_reentrant": checkpointing})
+        recomputing(model, "enable")({"use_reentrant": checkpointing})
     batch, _ = pack_padded(ids, RIGHT_PADDED, config.causal)
     with unmasked(model, config):
         padded = model(ids, attention_mask=RIGHT_PADDED)

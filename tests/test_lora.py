@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from unmask.backbones import recomputing
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import EncodedSentence
 from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, inject
@@ -173,7 +174,7 @@ checkpointing = pytest.mark.parametrize("use_reentrant", [True, False], ids=["re
 def test_a_route_held_through_backward_gives_exact_gradients(stack, use_reentrant):
     backward_while_held(stack)
     expected = gradients(stack)
-    stack.backbone.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    recomputing(stack.backbone, "enable")({"use_reentrant": use_reentrant})
     backward_while_held(stack)
     for name, gradient in gradients(stack).items():
         assert gradient.abs().max() > 0
@@ -190,7 +191,7 @@ def test_a_route_held_through_backward_gives_exact_gradients(stack, use_reentran
     ],
 )
 def test_every_other_use_under_checkpointing_raises(stack, use_reentrant, misuse):
-    stack.backbone.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    recomputing(stack.backbone, "enable")({"use_reentrant": use_reentrant})
     with pytest.raises(RuntimeError, match=r"run backward inside the same `with model\.route"):
         misuse(stack)
 

@@ -106,7 +106,9 @@ def remove(model: PreTrainedModel, attn_implementation: str | None = None) -> No
     """
     if model.config._attn_implementation != IMPLEMENTATION:
         raise ValueError(f"nothing to remove: {type(model).__name__} is not unmasked")
-    fitting = "sdpa" if model._supports_sdpa else "eager"  # Gemma 2 caps scores: no SDPA
+    # SDPA cannot cap scores, which Gemma 2 does; older transformers say it could.
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    fitting = "sdpa" if model._supports_sdpa and not capped else "eager"
     chosen = fitting if attn_implementation in (None, IMPLEMENTATION) else attn_implementation
     model.set_attn_implementation(chosen)
     delattr(model.config, FLAGS_ATTRIBUTE)

@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -330,6 +330,15 @@ def choose_device(name: str | None, dtype: str = "float32", quantization: str | 
     if kind == "mps" and dtype == "float64":
         raise ValueError("mps has no float64: give another --dtype or --device cpu")
     return name
+
+
+def recomputing(model: Any, verb: str) -> Callable[..., None]:
+    """The method of a transformers model to `enable` or `disable` recomputing in backward.
+
+    transformers 5.23 renamed these methods and warns of the old names, which 5.2 has.
+    """
+    renamed = getattr(model, f"activation_checkpointing_{verb}", None)
+    return renamed or getattr(model, f"gradient_checkpointing_{verb}")
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.instruct.constrained import completed
-from unmask.instruct.examples import Category, Entity, IEExample, Relation
+from unmask.instruct.examples import Argument, Category, Entity, Event, IEExample, Relation
+from unmask.instruct.fuzzing import every_parser
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.registry import load_system
 from unmask.instruct.span_grammar import mentions_of
@@ -36,11 +37,36 @@ SYSTEMS = [
 ]
 
 
+GRAMMARS = [
+    (parser, grammar)
+    for parser in every_parser()
+    if (grammar := parser.system.grammar(parser.query)) is not None
+]
+
+
+def test_every_answer_but_free_text_has_a_grammar():
+    without = {parser.name for parser in every_parser()} - {one.name for one, _ in GRAMMARS}
+    assert without == {"hum IG paper", "hum IG official"}
+
+
 @pytest.mark.parametrize("system", SYSTEMS, ids=describe)
 def test_gold_answers_are_well_formed(system):
     for query in system.render(EXAMPLE, LABELS):
         grammar = system.grammar(query)
         assert regex.fullmatch(grammar.pattern, query.answer)
+
+
+@pytest.mark.parametrize(("parser", "grammar"), GRAMMARS, ids=[one.name for one, _ in GRAMMARS])
+def test_gold_of_every_task_and_form_is_well_formed_and_so_is_what_closes_a_part_of_it(
+    parser, grammar
+):
+    gold = parser.query.answer
+    assert regex.fullmatch(grammar.pattern, gold)
+    assert regex.fullmatch(grammar.pattern, gold[: len(gold) // 2], partial=True)
+    for length in range(len(gold)):
+        text = completed(gold[:length], grammar)
+        assert regex.fullmatch(grammar.pattern, text), text
+        assert parser.system.parse(text, parser.query).status in ("ok", "empty"), text
 
 
 @settings(deadline=None, max_examples=60)
@@ -55,10 +81,17 @@ def test_what_is_cut_off_is_closed_so_that_it_parses(system, data):
     assert system.parse(text, query).status in ("ok", "empty")
 
 
-def test_systems_without_a_grammar_say_so():
-    system = load_system("instructuie", use="RE")
-    (query,) = system.render(EXAMPLE, LABELS)
-    assert system.grammar(query) is None
+def test_two_events_with_and_without_arguments_are_well_formed():
+    for mode in ("paper", "official"):
+        system = load_system("instructuie", use="EE", mode=mode)
+        events = (
+            Event("PER", "went", (Argument("place", "Kané"), Argument("who", "Vana"))),
+            Event("LOC", "to", ()),
+        )
+        labels = LabelSet(("LOC", "PER"), roles={"PER": ("place", "who")})
+        words = ("Vana", "went", "to", "Kané")
+        (query,) = system.render(IEExample("e", " ".join(words), words, events), labels)
+        assert regex.fullmatch(system.grammar(query).pattern, query.answer), query.answer
 
 
 @pytest.mark.parametrize("name", ["it", "instructuie"])

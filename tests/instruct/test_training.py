@@ -7,12 +7,14 @@ import torch
 
 from unmask.backbones import load_causal_lm
 from unmask.data.sentence import Sentence
+from unmask.instruct import training
 from unmask.instruct.encoding import encode_prompt
 from unmask.instruct.examples import example_from_sentence
 from unmask.instruct.generation import generate_batch
 from unmask.instruct.labels import LabelSet
 from unmask.instruct.registry import load_system
 from unmask.instruct.training import (
+    Keeper,
     add_adapter,
     encode_queries,
     load_tuned,
@@ -105,6 +107,52 @@ def test_as_released_the_rate_hardly_falls():
     recipe = load_recipe("paper", epochs=5, batch_size=16)
     assert load_system("it", mode="official").schedule_length(14041, recipe, 140) == 4390
     assert load_system("it").schedule_length(14041, recipe, 140) == 140
+
+
+def test_the_released_recipe_does_not_stretch_the_released_schedule_again(small_model):
+    recipe = replace(RECIPE, max_steps=4, cosine_steps_factor=4.0)
+    assert load_system("it").schedule_length(8, recipe, 4) == 16
+    assert load_system("it", mode="official").schedule_length(8, recipe, 4) == 5 * recipe.epochs
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
+    small_model, tmp_path, monkeypatch, killed_after
+):
+    recipe = replace(RECIPE, lora_dropout=0.2, batch_size=1, accumulation=2)
+
+    def trained(keeper):
+        system, loaded, examples = parts("it", small_model)
+        queries = list(system.render_all(examples[:5], LABELS, train=True))
+        texts = encode_queries(queries, system, loaded.tokenizer, 512)
+        model = add_adapter(loaded, recipe, seed=1)
+        summary = tune(model, texts, system, recipe, 1, PAD, keeper=keeper)
+        return summary, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+
+    whole, weights = trained(None)
+    keeper = Keeper(tmp_path, "run", seconds_between=0.0)
+    write, written = training.write_checkpoint, []
+
+    def write_and_die(*arguments):
+        write(*arguments)
+        written.append(1)
+        if len(written) == killed_after:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_checkpoint", write_and_die)
+        with pytest.raises(Killed):
+            trained(keeper)
+    resumed, weights_after = trained(keeper)
+    assert resumed.losses == whole.losses
+    assert replace(resumed, seconds=0.0) == replace(whole, seconds=0.0)
+    assert all(torch.equal(weights[name], weights_after[name]) for name in weights)
+    with pytest.raises(ValueError, match="is a checkpoint of run run, not of other"):
+        trained(Keeper(tmp_path, "other"))
 
 
 @pytest.mark.slow

@@ -4,8 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig
-from peft.tuners.lora import Linear as PeftLinear
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.autograd import gradcheck
 
@@ -81,7 +80,8 @@ def peft_layer(frozen, a, b):
     base = nn.Linear(7, 5, bias=False, dtype=torch.float64)
     base.weight.data.copy_(frozen)
     # PEFT's scale is alpha over rank.
-    layer = PeftLinear(base, "default", LoraConfig(r=3, lora_alpha=2), r=3, lora_alpha=2).double()
+    config = LoraConfig(r=3, lora_alpha=2, target_modules=["base"])
+    layer = inject_adapter_in_model(config, nn.ModuleDict({"base": base}))["base"].double()
     for name, value in (("lora_A", a), ("lora_B", b)):
         getattr(layer, name)["default"].weight.data.copy_(value.detach())
     return layer

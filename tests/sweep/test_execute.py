@@ -52,7 +52,8 @@ def test_a_record_says_what_was_done_and_with_what(sweep, settings):
     assert 0 <= result.scores["validation"]["f1"] <= 1
     assert result.environment["mask_proof"] == "every layer agreed"
     assert result.environment["num_layers"] == "8"
-    assert result.environment["torch"] == torch.__version__
+    # Packages are recorded as installed, without the mark of a build such as +cu128.
+    assert result.environment["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     timings = result.timings
     assert timings["tokens_per_second"] == timings["train_tokens"] / timings["train_seconds"]
     assert timings["peak_memory_bytes"] > 2**20

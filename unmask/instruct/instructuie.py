@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import regex
-
 from unmask.instruct import instructuie_official as official
 from unmask.instruct.examples import (
     Entity,
@@ -22,6 +20,7 @@ from unmask.instruct.examples import (
     Relation,
     at_most_per_dataset,
 )
+from unmask.instruct.instructuie_grammar import grammar_of
 from unmask.instruct.instructuie_parsing import parse_answer
 from unmask.instruct.instructuie_templates import (
     APOSTROPHE,
@@ -38,7 +37,6 @@ from unmask.instruct.labels import LabelSet
 from unmask.instruct.metrics import MicroF1
 from unmask.instruct.parsing import Parsed
 from unmask.instruct.prompts import Query, single_turn
-from unmask.instruct.span_grammar import mentions_of
 from unmask.instruct.system import Decoding, Grammar, System
 
 NOT_ANNOTATED = frozenset({"NA", ""})
@@ -292,14 +290,9 @@ class InstructUIE(System):
             return arguments.compute()
         return {**metric.compute(), **({"arguments": arguments.compute()} if task == "EE" else {})}
 
-    def grammar(self, query: Query) -> Grammar | None:
-        """For NER and ET: None, or options with mentions of the sentence that hold no ";"."""
-        if query.task not in ("NER", "ET"):
-            return None
-        types = "|".join(regex.escape(label) for label in query.labels)
-        mentions = mentions_of(query.words or (), ";\n") or r"[^;\s][^;\n]*"
-        item = rf"(?:{types}): (?:{mentions})"
-        return Grammar(rf" ?(?:None|(?P<item>{item})(?:; (?&item))*)", ("", "None"))
+    def grammar(self, query: Query) -> Grammar:
+        """None, or items with mentions of the sentence that hold no separator."""
+        return grammar_of(query, role_first=self.mode == "paper")
 
 
 def _trigger(item: Item) -> tuple[str, str | None]:

@@ -74,10 +74,13 @@ class InstructionBaseline(System):
         return "concatenate" if self.mode == "official" else "separate"
 
     def schedule_length(self, num_texts: int, recipe: Recipe, num_steps: int) -> int:
-        """In mode "official" counted in texts that are not packed, so the rate hardly falls."""
+        """In mode "official" counted in texts that are not packed, so the rate hardly falls.
+
+        That count is of micro-batches already, so a recipe's factor for them adds nothing to it.
+        """
         if self.mode == "official":
             return (num_texts // recipe.batch_size + 1) * recipe.epochs
-        return num_steps
+        return super().schedule_length(num_texts, recipe, num_steps)
 
     def in_loss(self, query: Query) -> tuple[bool, ...]:
         """Every segment with loss_on="all"."""

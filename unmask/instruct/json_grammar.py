@@ -31,20 +31,29 @@ def object_of(values: Sequence[tuple[str, str]]) -> str:
     return rf"\{{{pairs}\}}"
 
 
-def lists_by_key(keys: Sequence[str], element: str = STRING) -> Grammar:
+def lists_by_key(keys: Sequence[str], element: str = STRING, empty: str | None = "[]") -> Grammar:
     """An object with a list for every key; keys are in JSON already.
 
+    `empty` is what stands where a list has no element; None leaves out its key.
+
     >>> lists_by_key(['"a"', '"b"']).closers[:3]
-    ('', ']}', '"]}')
+    ('', '}', ']}')
     """
-    pattern = object_of([(key, list_of(element)) for key in keys])
-    return Grammar(rf" ?{pattern}", _endings(keys))
+    some = rf"\[{element}(?:, {element})*\]"
+    if empty is None:
+        pair = rf"(?:{'|'.join(map(regex.escape, keys))}): {some}"
+        pattern = rf"\{{(?:(?P<pair>{pair})(?:, (?&pair))*)?\}}"
+        return Grammar(rf" ?{pattern}", ("", "}", "{}", "]}", '"]}'))
+    value = rf"(?:{some}|{regex.escape(empty)})"
+    pattern = object_of([(key, value) for key in keys])
+    return Grammar(rf" ?{pattern}", _endings(keys, empty))
 
 
-def _endings(keys: Sequence[str]) -> tuple[str, ...]:
+def _endings(keys: Sequence[str], empty: str) -> tuple[str, ...]:
     """Ways to end an object with every key that it still lacks, wherever it was cut off."""
-    rests = [", ".join(f"{key}: []" for key in keys[index:]) for index in range(len(keys) + 1)]
+    rests = [", ".join(f"{key}: {empty}" for key in keys[at:]) for at in range(len(keys) + 1)]
+    begun = ("]", '"]', empty, empty[1:])
     opened = [
-        f"{closing}{', ' if rest else ''}{rest}}}" for rest in rests for closing in ("]", '"]')
+        f"{closing}{', ' if rest else ''}{rest}}}" for rest in rests for closing in ("", *begun)
     ]
-    return tuple(sorted(["", *opened, *(f"{start}{rests[0]}}}" for start in ("", "{"))], key=len))
+    return tuple(sorted({"", *opened, *(f"{start}{rests[0]}}}" for start in ("", "{"))}, key=len))

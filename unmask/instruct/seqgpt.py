@@ -39,6 +39,7 @@ from unmask.instruct.seqgpt_tasks import (
     questions,
     relation_question,
 )
+from unmask.instruct.span_grammar import mentions_of
 from unmask.instruct.system import Decoding, Grammar, System
 
 UNLIMITED = frozenset({"SA", "NLI"})
@@ -284,7 +285,10 @@ class SeqGPT(System):
         if TASKS[query.task] == CLS:
             choice = rf"(?:{names})(?:\t(?:{names}))*"
             return Grammar(rf"{lead}(?:None|{choice})\n", ("", "\n", "None\n"))
-        spans = r"[^\s][^\t\n]*(?:\t[^\s][^\t\n]*)*"
+        span = r"[^\s][^\t\n]*"
+        if self.grounded and (mentions := mentions_of(query.words or (), "\t\n")):
+            span = f"(?:{mentions})"
+        spans = rf"(?:None|{span}(?:\t{span})*)"
         return Grammar(rf"{lead}(?:(?:{names}): {spans}\n)*", ("", "\n", " None\n", "None\n"))
 
 

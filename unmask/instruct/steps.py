@@ -110,7 +110,7 @@ def _say_what_was_built(
 
 
 def train(settings: InstructSettings, console: Console) -> Path:
-    """Tune the model on the training queries, unless that is done.
+    """Tune the model on the training queries, unless that is done, from where a kill left it.
 
     Returns:
         The folder of the adapter.
@@ -136,7 +136,10 @@ def train(settings: InstructSettings, console: Console) -> Path:
     texts = training.encode_queries(queries, settings.system, loaded.tokenizer, longest)
     model = training.add_adapter(loaded, recipe, settings.seed, settings.start_from)
     pad: Any = loaded.tokenizer.pad_token_id
-    summary = training.tune(model, texts, settings.system, recipe, settings.seed, pad, console)
+    keeper = training.Keeper(folder, run.id)
+    summary = training.tune(
+        model, texts, settings.system, recipe, settings.seed, pad, console, keeper
+    )
     training.save_tuned(model, folder, summary)
     console.print(
         f"{len(summary.losses)} steps in {summary.seconds:.0f} s, loss {summary.losses[0]:.3f} to "

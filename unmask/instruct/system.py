@@ -107,7 +107,7 @@ class System(ABC):
 
     def schedule_length(self, num_texts: int, recipe: Recipe, num_steps: int) -> int:
         """Optimizer steps after which the learning rate would reach zero."""
-        return num_steps
+        return round(num_steps * recipe.cosine_steps_factor)
 
     def in_loss(self, query: Query) -> tuple[bool, ...]:
         """For each segment of a training query whether it is trained on."""

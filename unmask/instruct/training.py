@@ -7,11 +7,13 @@ the mean over the trained tokens of a micro-batch; accumulation does not cross e
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,24 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from unmask.backbones import LoadedBackbone
+from unmask.backbones import LoadedBackbone, recomputing
 from unmask.instruct.encoding import IGNORED, EncodedQuery, encode_training
 from unmask.instruct.packing import PACKINGS, Row, batch_rows
 from unmask.instruct.prompts import Query
 from unmask.instruct.system import System
 from unmask.recipe import Recipe
-from unmask.training.optimizer import build_optimizer, learning_rate
+from unmask.training.checkpoint import (
+    Progress,
+    delete_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from unmask.training.optimizer import (
+    build_optimizer,
+    learning_rate,
+    load_tensors,
+    saved_tensors,
+)
 
 SECONDS_BETWEEN_LINES = 20.0
 SUMMARY_FILE = "tuning.json"
@@ -95,7 +108,7 @@ def add_adapter(
             _check_shape(start_from, recipe)
             model = PeftModel.from_pretrained(loaded.model, str(start_from), is_trainable=True)
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recomputing(loaded.model, "enable")({"use_reentrant": False})
         model.enable_input_require_grads()
     return model
 
@@ -113,6 +126,15 @@ def _check_shape(folder: Path, recipe: Recipe) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Keeper:
+    """Where a training that a kill may end leaves what it needs to go on."""
+
+    folder: Path
+    run_id: str
+    seconds_between: float = 60.0
+
+
 def tune(
     model: Any,
     texts: Sequence[EncodedQuery],
@@ -121,46 +143,87 @@ def tune(
     seed: int,
     pad_id: int,
     console: Console | None = None,
+    keeper: Keeper | None = None,
 ) -> TuningSummary:
     """Train the adapter of `model` (see `add_adapter`) in place.
 
     `recipe.max_subtokens` is the length of a row, `recipe.batch_size` counts rows. A loss that is
-    not finite ends the training.
+    not finite ends the training. With a `keeper` it goes on from the checkpoint that is there:
+    order and dropout follow from seed and step, so it ends as if it had not been interrupted.
+
+    Raises:
+        ValueError: when the checkpoint is damaged, or of another run.
     """
     order = random.Random(f"{seed}/order")
     shuffled = list(texts)
     order.shuffle(shuffled)
     rows = PACKINGS[system.packing()](shuffled, recipe.max_subtokens)
-    steps_per_epoch = -(-len(rows) // (recipe.batch_size * recipe.accumulation))
-    num_steps = recipe.max_steps or steps_per_epoch * recipe.epochs
+    per_step = recipe.batch_size * recipe.accumulation
+    num_steps = recipe.max_steps or -(-len(rows) // per_step) * recipe.epochs
     schedule = system.schedule_length(len(texts), recipe, num_steps)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = build_optimizer(parameters, recipe)
-    torch.manual_seed(seed)
+    rates = replace(recipe, cosine_steps_factor=1.0)
+    named = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    optimizer = build_optimizer(list(named.values()), recipe)
+    losses, seconds = _resumed(keeper, named, optimizer, console)
     model.train()
-    losses: list[float] = []
     seen: list[Row] = []
-    started = last_line = time.monotonic()
-    while len(losses) < num_steps:
-        order.shuffle(rows)
-        for step_rows in _chunks(rows, recipe.batch_size * recipe.accumulation):
-            if len(losses) == num_steps:
-                break
-            loss = _backward(model, _chunks(step_rows, recipe.batch_size), pad_id)
-            losses.append(loss)
-            seen += step_rows
-            if loss != loss or loss == float("inf"):
-                return _summary(losses, started, len(rows), seen, texts, diverged=True)
-            nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, len(losses) - 1, schedule)
-            optimizer.step()
-            optimizer.zero_grad()
-            if console and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
-                console.print(f"step {len(losses)}/{num_steps}, loss {loss:.4f}", highlight=False)
+    started = time.monotonic() - seconds
+    last_line = last_kept = time.monotonic()
+    for step, step_rows in enumerate(_steps(rows, per_step, num_steps, order)):
+        seen += step_rows
+        if step < len(losses):
+            continue
+        torch.manual_seed(zlib.crc32(f"{seed}/{step}".encode()))
+        loss = _backward(model, _chunks(step_rows, recipe.batch_size), pad_id)
+        losses.append(loss)
+        if not math.isfinite(loss):
+            return _summary(losses, started, len(rows), seen, texts, diverged=True)
+        nn.utils.clip_grad_norm_(named.values(), recipe.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(rates, step, schedule)
+        optimizer.step()
+        optimizer.zero_grad()
+        now = time.monotonic()
+        if keeper and now - last_kept >= keeper.seconds_between:
+            last_kept = now
+            progress = Progress(
+                keeper.run_id, steps=len(losses), train_loss=losses, seconds=now - started
+            )
+            write_checkpoint(keeper.folder, progress, saved_tensors(named, optimizer))
+        if console and now - last_line > SECONDS_BETWEEN_LINES:
+            last_line = now
+            console.print(f"step {len(losses)}/{num_steps}, loss {loss:.4f}", highlight=False)
     model.eval()
     return _summary(losses, started, len(rows), seen, texts)
+
+
+def _resumed(
+    keeper: Keeper | None,
+    named: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    console: Console | None,
+) -> tuple[list[float], float]:
+    """Losses and seconds of what was done before; none without a checkpoint."""
+    found = read_checkpoint(keeper.folder, keeper.run_id) if keeper else None
+    if found is None:
+        return [], 0.0
+    progress, tensors = found
+    load_tensors(named, optimizer, tensors)
+    if console:
+        console.print(f"going on after step {progress.steps}", highlight=False)
+    return list(progress.train_loss), progress.seconds
+
+
+def _steps(
+    rows: list[Row], per_step: int, num_steps: int, order: random.Random
+) -> Iterator[list[Row]]:
+    """The rows of each optimizer step; every epoch in an order of its own."""
+    done = 0
+    while done < num_steps:
+        order.shuffle(rows)
+        for step_rows in _chunks(rows, per_step)[: num_steps - done]:
+            done += 1
+            yield step_rows
 
 
 def save_tuned(model: Any, folder: Path, summary: TuningSummary) -> None:
@@ -168,6 +231,7 @@ def save_tuned(model: Any, folder: Path, summary: TuningSummary) -> None:
     # Embeddings are never trained; "auto" looks for a config.json that GGUF weights do not have.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary)), encoding="utf-8")
+    delete_checkpoint(folder)
 
 
 def load_tuned(loaded: LoadedBackbone, folder: Path) -> Any:

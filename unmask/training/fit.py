@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from unmask.backbones import recomputing
 from unmask.model import UnmaskedForTokenClassification
 from unmask.ranks import Ranks
 from unmask.training.checkpoint import read_checkpoint, write_checkpoint
@@ -110,9 +111,7 @@ def _train(
     if recomputes:
         # Non-reentrant: it checks what it recomputes. The route is held through backward anyway.
         # Dropout is counted, not drawn: there is no state of a generator to put back.
-        _checkpointing(model.backbone, "enable")(
-            {"use_reentrant": False, "preserve_rng_state": False}
-        )
+        recomputing(model.backbone, "enable")({"use_reentrant": False, "preserve_rng_state": False})
     model.train()
     with warnings.catch_warnings():
         # Batches are cut from lists in memory; loader processes would only copy them.
@@ -121,7 +120,7 @@ def _train(
         _run(_trainer(model, callbacks), module)
     model.eval()
     if recomputes:
-        _checkpointing(model.backbone, "disable")()
+        recomputing(model.backbone, "disable")()
 
 
 def _run(trainer: Trainer, module: FusedRuns) -> None:
@@ -136,18 +135,13 @@ def _run(trainer: Trainer, module: FusedRuns) -> None:
         raise KeyboardInterrupt from None
 
 
-def _checkpointing(backbone: Any, verb: str) -> Callable[..., None]:
-    """transformers 5.23 renamed these methods and warns of the old names, which 5.0 has."""
-    renamed = getattr(backbone, f"activation_checkpointing_{verb}", None)
-    return renamed or getattr(backbone, f"gradient_checkpointing_{verb}")
-
-
 def _trainer(model: UnmaskedForTokenClassification, callbacks: list[Callback]) -> Trainer:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     on_gpu = model.device.type == "cuda"
     return Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
+        # Lightning moves the model to the device of its accelerator.
+        accelerator={"cuda": "gpu", "mps": "mps"}.get(model.device.type, "cpu"),
         devices=[model.device.index or 0] if on_gpu else 1,
         max_epochs=1,
         callbacks=callbacks,

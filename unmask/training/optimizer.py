@@ -101,13 +101,7 @@ class RunOptimizer:
 
         A run that is through needs no state, which is twice as large as its weights.
         """
-        saved = {f"weight/{name}": view.detach() for name, view in self.views.items()}
-        for name, view in self.views.items() if with_state else ():
-            # Not `state_dict()`, in which bitsandbytes hides its tensors from FSDP.
-            for key, value in self.optimizer.state[view].items():
-                tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-                saved[f"state/{name}/{key}"] = tensor
-        return {name: tensor.cpu().contiguous().clone() for name, tensor in saved.items()}
+        return saved_tensors(self.views, self.optimizer, with_state)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` gave.
@@ -115,28 +109,56 @@ class RunOptimizer:
         Raises:
             ValueError: when a tensor is missing, foreign or has another shape.
         """
-        states: dict[str, dict[str, Any]] = {name: {} for name in self.views}
-        for key, tensor in tensors.items():
-            kind, _, rest = key.partition("/")
-            if kind != "state":
-                continue
-            name, _, field = rest.rpartition("/")
-            if name not in states:
-                raise ValueError(f"the checkpoint does not fit: it holds state of {name}")
-            # bitsandbytes counts its steps in an int, PyTorch in a tensor of float32.
-            is_int = tensor.ndim == 0 and not tensor.is_floating_point()
-            states[name][field] = tensor.item() if is_int else tensor
-        for name, view in self.views.items():
-            saved = tensors.get(f"weight/{name}")
-            if saved is None or saved.shape != view.shape:
-                raise ValueError(f"the checkpoint does not fit: {name} is missing or differs")
-            view.data.copy_(saved)
-            self.optimizer.state[view] = {
-                field: value.to(view.device, copy=True) if isinstance(value, Tensor) else value
-                for field, value in states[name].items()
-            }
+        load_tensors(self.views, self.optimizer, tensors)
         self.num_loads += 1
         self._write_back()
+
+
+def saved_tensors(
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    with_state: bool = True,
+) -> dict[str, Tensor]:
+    """Weights and optimizer state by name, on the CPU, for a checkpoint."""
+    saved = {f"weight/{name}": one.detach() for name, one in parameters.items()}
+    for name, one in parameters.items() if with_state else ():
+        # Not `state_dict()`, in which bitsandbytes hides its tensors from FSDP.
+        for key, value in optimizer.state[one].items():
+            tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+            saved[f"state/{name}/{key}"] = tensor
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in saved.items()}
+
+
+def load_tensors(
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Take back what `saved_tensors` gave.
+
+    Raises:
+        ValueError: when a tensor is missing, foreign or has another shape.
+    """
+    states: dict[str, dict[str, Any]] = {name: {} for name in parameters}
+    for key, tensor in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind != "state":
+            continue
+        name, _, field = rest.rpartition("/")
+        if name not in states:
+            raise ValueError(f"the checkpoint does not fit: it holds state of {name}")
+        # bitsandbytes counts its steps in an int, PyTorch in a tensor of float32.
+        is_int = tensor.ndim == 0 and not tensor.is_floating_point()
+        states[name][field] = tensor.item() if is_int else tensor
+    for name, one in parameters.items():
+        saved = tensors.get(f"weight/{name}")
+        if saved is None or saved.shape != one.shape:
+            raise ValueError(f"the checkpoint does not fit: {name} is missing or differs")
+        one.data.copy_(saved)
+        optimizer.state[one] = {
+            field: value.to(one.device, copy=True) if isinstance(value, Tensor) else value
+            for field, value in states[name].items()
+        }
 
 
 def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
