@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="with commas; none for none")
-    parser.add_argument("--constrained", default="it,instructuie", help="systems that also are")
+    parser.add_argument("--constrained", default=",".join(SYSTEMS), help="systems that also are")
     parser.add_argument("--configs", default="", help="codes of labelers for the sweep")
     parser.add_argument("--train", type=int, default=100, help="sentences; default: %(default)s")
     parser.add_argument("--held-out", type=int, default=6, help="sentences of dev and of test")
