@@ -81,13 +81,19 @@ def test_a_hub_labeler_is_downloaded_without_more_than_its_files(saved, tmp_path
     def download(name, file, **settings):
         asked["first"] = (name, file)
 
-    def snapshot(name, allow_patterns):
-        asked["patterns"] = allow_patterns
+    def snapshot(name, allow_patterns, **settings):
+        asked.update(settings, patterns=allow_patterns)
         return str(tmp_path / "saved")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    labeler = UnmaskedForTokenClassification.from_pretrained("owner/labeler")
+    labeler = UnmaskedForTokenClassification.from_pretrained("owner/labeler", revision="v1")
+    assert (asked["revision"], asked["token"]) == ("v1", None)
     assert asked["first"] == ("owner/labeler", "unmask_config.json")
     assert not any("py" in pattern or "bin" in pattern for pattern in asked["patterns"])
     assert labeler.predict(TEXT) == saved.predict(TEXT)
+
+
+def test_a_revision_of_a_backbone_is_refused():
+    with pytest.raises(ValueError, match="tiny is a backbone: revision and token are for saved"):
+        UnmaskedForTokenClassification.from_pretrained("tiny", labels=["X"], revision="v1")

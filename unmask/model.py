@@ -187,6 +187,8 @@ class UnmaskedForTokenClassification(Labeler):
         device: str | None = None,
         seed: int = 120,
         max_subtokens: int | None = None,
+        revision: str | None = None,
+        token: str | None = None,
     ) -> UnmaskedForTokenClassification:
         """Load a saved labeler, or put a fresh head and fresh adapters on a backbone.
 
@@ -203,12 +205,15 @@ class UnmaskedForTokenClassification(Labeler):
             device: default: cuda, mps or cpu, the first that is there.
             seed: of a fresh labeler's adapters and head.
             max_subtokens: longer inputs are cut in training and windowed in `predict`.
+            revision: commit, tag or branch of a labeler on a hub.
+            token: for a labeler on a hub that is not public.
 
         Raises:
             ValueError: for settings that do not fit together, or a saved adapter that lacks its
                 configuration or belongs to another backbone.
         """
-        saved = fetch(str(model)) if labels is None or is_saved(Path(model)) else None
+        ours = labels is None or is_saved(Path(model))
+        saved = fetch(str(model), revision, token) if ours else None
         if saved is not None:
             given = {"labels": labels, "unmask": unmask, "quantization": quantization, "lora": lora}
             clashing = [name for name, value in given.items() if value is not None]
@@ -220,6 +225,8 @@ class UnmaskedForTokenClassification(Labeler):
             return load_saved(cls, saved, dtype=dtype, device=device)
         if labels is None:
             raise ValueError(f"{model} is a backbone, not a saved labeler: say labels=[...]")
+        if revision or token:
+            raise ValueError(f"{model} is a backbone: revision and token are for saved labelers")
         loaded = load_backbone(str(model), dtype or "float32", quantization, device)
         config = configuration(loaded, unmask)
         limit = max_subtokens or PAPER.max_subtokens

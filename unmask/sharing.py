@@ -68,10 +68,10 @@ def push(
     return str(address)
 
 
-def fetch(name: str) -> Path | None:
+def fetch(name: str, revision: str | None = None, token: str | None = None) -> Path | None:
     """The folder of a saved labeler: a local one, or a copy of one on a hub; None for neither.
 
-    Only the files of a labeler are downloaded.
+    Only the files of a labeler are downloaded, at `revision` (a commit, tag or branch).
     """
     folder = Path(name)
     if is_saved(folder):
@@ -82,9 +82,10 @@ def fetch(name: str) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        hf_hub_download(name, CONFIG_FILE, etag_timeout=5)
+        which: dict[str, Any] = {"revision": revision, "token": token}
+        hf_hub_download(name, CONFIG_FILE, etag_timeout=5, **which)
         files = ["*.json", "*.safetensors", "*.txt", "*.model", CARD_FILE]
-        return Path(snapshot_download(name, allow_patterns=files))
+        return Path(snapshot_download(name, allow_patterns=files, **which))
     except (HfHubHTTPError, OSError):
         return None
 
