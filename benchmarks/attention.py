@@ -4,7 +4,8 @@
     python benchmarks/attention.py --models mistral-7b --flags half --lengths corpus --tokens 6400
 
 Milliseconds of one layer's attention, rotary embedding included for all, forward, backward and
-both. Before a pack is timed, outputs and all gradients of every peer are compared with the float64
+both: called from Python, and on a GPU replayed as CUDA graphs too, which leaves the device's own
+time. Before a pack is timed, outputs and all gradients of every peer are compared with the float64
 definition; when one disagrees the program ends without a number. Without a CUDA device only the
 CPU's ways are timed, and it says so.
 """
@@ -90,12 +91,19 @@ def run(arguments: argparse.Namespace) -> None:
                 row = {**labels, "tokens": sum(pack.lengths), **compare(problem, peers, dtype)}
                 print_row(row, peers)
                 rows.append(row)
+                write(rows, machine, dtype, arguments)
+    print(f"\nwritten to {arguments.output}")
+
+
+def write(
+    rows: list[dict[str, Any]], machine: dict[str, Any], dtype: str, arguments: argparse.Namespace
+) -> None:
+    """What is there so far: a run that is cut short leaves what it had."""
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}
     settings["data_dir"] = arguments.data_dir and arguments.data_dir.name
     report = {"machine": machine, "dtype": dtype, "settings": settings, "rows": rows}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"\nwritten to {arguments.output}")
 
 
 def packs(arguments: argparse.Namespace, device: str) -> list[Pack]:
@@ -164,14 +172,22 @@ def compare(problem: Problem, peers: list[str], dtype: str) -> dict[str, Any]:
                 "so none is given"
             )
     milliseconds: dict[str, dict[str, float]] = {}
+    replayed: dict[str, dict[str, float]] = {}
     for name, attention in attentions.items():
         try:
             milliseconds[name] = time_modes(attention, tensors)
+            if problem.device == "cuda":
+                replayed[name] = time_replays(attention, tensors)
         except Exception as error:  # as above: a table with a gap says more than none
             if name == "ours":
                 raise
             refused[name] = _in_one_line(error)
-    return {"errors": errors, "milliseconds": milliseconds, "refused": refused}
+    return {
+        "errors": errors,
+        "milliseconds": milliseconds,
+        "replayed": replayed,
+        "refused": refused,
+    }
 
 
 def _in_one_line(error: Exception) -> str:
@@ -195,6 +211,28 @@ def largest_error(problem: Problem, attention: Attention, tensors: list[Tensor])
         gap = (actual[:, : right.shape[1]].double() - right).abs().max() / right.abs().max()
         gaps.append(gap.item())
     return max(gaps)
+
+
+def time_replays(attention: Attention, tensors: list[Tensor]) -> dict[str, float]:
+    """As `time_modes`, of CUDA graphs; backward is what both take beyond forward.
+
+    A graph of backward alone cannot be recorded: it runs on the stream that forward ran on.
+    """
+    query, key, value, grad = tensors
+    leaves = [x.detach().requires_grad_() for x in (query, key, value)]
+
+    def forward() -> None:
+        with torch.no_grad():
+            attention(query, key, value)
+
+    def both() -> None:
+        torch.autograd.grad(attention(*leaves), leaves, grad)
+
+    times = [_replay_clock(function) for function in (forward, both)]
+    return {
+        mode: round(time, 4)
+        for mode, time in zip(MODES, (times[0], times[1] - times[0], times[1]), strict=True)
+    }
 
 
 def time_modes(attention: Attention, tensors: list[Tensor]) -> dict[str, float]:
@@ -243,11 +281,14 @@ def describe_machine(device: str) -> dict[str, Any]:
 def print_row(row: dict[str, Any], peers: list[str]) -> None:
     """One line of the table for people."""
     print(f"{row['model']:<14}{row['sentences']:<12}{row['tokens']:>7} {row['flags']:<7}", end="")
-    for name in peers:
-        times = row["milliseconds"].get(name)
-        text = " / ".join(f"{times[mode]:.3f}" for mode in MODES) if times else "refused"
-        print(f"{text:>28}", end="")
-    print(flush=True)
+    for kind in ("milliseconds", "replayed"):
+        if kind == "replayed" and row[kind]:
+            print(f"{'    as CUDA graphs':<41}", end="")
+        for name in peers if row[kind] else ():
+            times = row[kind].get(name)
+            text = " / ".join(f"{times[mode]:.3f}" for mode in MODES) if times else "refused"
+            print(f"{text:>28}", end="")
+        print(flush=True)
     for name, reason in row["refused"].items():
         print(f"    {name}: {reason}", flush=True)
 
@@ -257,6 +298,20 @@ def _cuda_clock(function: Callable[[], None]) -> float:
 
     milliseconds: Any = do_bench(function, warmup=20, rep=60, return_mode="median")
     return milliseconds
+
+
+def _replay_clock(function: Callable[[], None]) -> float:
+    """Of a CUDA graph of the call: the device's own time, without that of launches from Python."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side):
+        function()
+    return _cuda_clock(graph.replay)
 
 
 def _cpu_clock(function: Callable[[], None], rounds: int = 5) -> float:

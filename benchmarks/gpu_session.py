@@ -4,7 +4,8 @@
 
 Stages, each in a process of its own, in this order:
 
-    check           every kernel against its float64 definition at the sizes that are timed after it
+    check           every kernel against its float64 definition at the sizes that are timed after;
+                    beside it steps of both shapes compile what they need
     step_mistral    benchmarks/step.py at Mistral-7B's shape
     step_smollm2    the same at SmolLM2-135M's, up to 80 fused runs
     attention       benchmarks/attention.py: Mistral-7B's heads, a corpus' sentences and 1 x 8192
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -75,6 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * arguments.minutes - ENDING
     report: dict[str, Any] = {"machine": describe_machine(arguments.device), "stages": []}
+    beside = [] if arguments.stages else compilations(arguments.output_dir)
     for stage in stages(arguments):
         allowed = min(deadline - time.monotonic(), stage.share * 60 * arguments.minutes)
         outcome = run_stage(stage, allowed, arguments.output_dir)
@@ -82,10 +85,26 @@ def run(arguments: argparse.Namespace) -> None:
         _write(arguments.output_dir / "session.json", report)
         print(f"{stage.name:<20} {outcome['ended']:<14} {outcome['seconds']:>6.1f} s", flush=True)
         if stage.name == "check" and outcome["ended"] != "done":
+            for process in beside:
+                process.kill()
             raise RuntimeError(
                 f"the check of the kernels {outcome['ended']}, so nothing is timed: see "
                 f"{arguments.output_dir / 'check.log'}"
             )
+        if stage.name == "check":
+            for process in beside:
+                process.wait(timeout=max(deadline - time.monotonic(), 1))
+
+
+def compilations(folder: Path) -> list[subprocess.Popen[bytes]]:
+    """Steps of both shapes, side by side: on an empty cache each compiles for most of a minute."""
+    started = []
+    for shape, quantization in (("mistral-7b", "nf4"), ("smollm2-135m", "none")):
+        command = [sys.executable, str(HERE / "step.py"), "--shape", shape, "--steps", "1"]
+        command += ["--quantization", quantization, "--runs", "1", "--output", os.devnull]
+        with (folder / f"compile_{shape}.log").open("w", encoding="utf-8") as log:
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=HERE.parent))
+    return started
 
 
 def stages(arguments: argparse.Namespace) -> list[Stage]:

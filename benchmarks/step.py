@@ -8,7 +8,8 @@ adapters. Weights are random: speed does not depend on them, and no hub is neede
 stock model writes its weights out in every pass, as bitsandbytes does; ours is timed doing the
 same and with resident weights. On a GPU ours replays recorded passes (CUDA graphs), and is timed
 without them too. Before anything is timed, the first loss and the head's gradient
-of every way are compared with the stock model's, and nothing is printed when they differ.
+of every way are compared with the stock model's, and one that differs ends the
+program without a number.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import copy
 import gc
 import json
 import os
-import platform
 import statistics
 import time
 import warnings
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from attention import describe_machine
 from contenders import Padded
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
@@ -45,7 +46,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
 from unmask.quantization import make_resident, quantize_linears
 from unmask.recipe import PAPER, Recipe
-from unmask.training.environment import describe_environment, peak_memory_bytes
+from unmask.training.environment import peak_memory_bytes
 from unmask.training.optimizer import RunOptimizer, build_optimizer
 from unmask.training.passes import Passes
 from unmask.training.update import StackUpdate
@@ -85,7 +86,7 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check, time, print, write.
+    """Check, time, print and write one way after the other; what was timed stays.
 
     Raises:
         RuntimeError: when a way's first loss or gradient differs from the stock model's.
@@ -99,8 +100,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.quantization == "nf4":
         quantize_linears(loaded.model, loaded.dtype)
     print(f"{loaded.weights.name}, {dtype}, {arguments.quantization}; {workload.describe()}\n")
-    rows: list[dict[str, Any]] = []
-    load_before = os.getloadavg()
+    print(
+        f"{'':<40}{'ms per run and step':>20}{'range':>18}{'times stock':>13}{'peak GiB':>10}",
+        flush=True,
+    )
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {**describe_machine(device), "load_average_before": os.getloadavg()},
+        "settings": {key: value for key, value in vars(arguments).items() if key != "output"},
+        "workload": workload.describe(),
+        "rows": (rows := []),
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     expected: list[Tensor] | None = None
     for way in ways(loaded, workload, recipe, arguments):
         found = way.first()
@@ -116,26 +127,22 @@ def run(arguments: argparse.Namespace) -> None:
         # Twice each batch: the second time its pass is recorded, where passes are.
         warm_up = 2 * arguments.batches + 1 if device == "cuda" else 2
         rows.append(time_steps(way, arguments.steps, loaded.model.device, warm_up))
-    print(f"{'':<40}{'ms per run and step':>20}{'range':>18}{'times stock':>13}{'peak GiB':>10}")
-    for row in rows:
-        times = f"{row['fastest_ms']:.1f} to {row['slowest_ms']:.1f}"
-        gain = rows[0]["median_ms"] / row["median_ms"]
-        print(
-            f"{row['name']:<40}{row['median_ms']:>20.1f}{times:>18}{gain:>13.2f}"
-            f"{row['peak_memory_gib']:>10.2f}"
-        )
-    machine = {**describe_environment(loaded), "cores": os.cpu_count(), "node": platform.platform()}
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine,
-        "load_average": {"before": load_before, "after": os.getloadavg()},
-        "settings": {key: value for key, value in vars(arguments).items() if key != "output"},
-        "workload": workload.describe(),
-        "rows": rows,
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print_row(rows)
+        report["machine"]["load_average_after"] = os.getloadavg()
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"\nwritten to {arguments.output}")
+
+
+def print_row(rows: Sequence[dict[str, Any]]) -> None:
+    """The last of them, for people."""
+    row = rows[-1]
+    times = f"{row['fastest_ms']:.1f} to {row['slowest_ms']:.1f}"
+    gain = rows[0]["median_ms"] / row["median_ms"]
+    print(
+        f"{row['name']:<40}{row['median_ms']:>20.1f}{times:>18}{gain:>13.2f}"
+        f"{row['peak_memory_gib']:>10.2f}",
+        flush=True,
+    )
 
 
 def random_backbone(shape: str, dtype: str, device: str) -> LoadedBackbone:

@@ -52,6 +52,7 @@ def test_nothing_is_timed_after_a_wrong_kernel(session, arguments, monkeypatch, 
     failing = [session.Stage(name, [sys.executable, "-c", "raise SystemExit(1)"], 1.0)
                for name in ("check", "attention")]  # fmt: skip
     monkeypatch.setattr(session, "stages", lambda arguments: failing)
+    monkeypatch.setattr(session, "compilations", lambda folder: [])
     with pytest.raises(RuntimeError, match=r"the check of the kernels failed \(1\), so nothing is"):
         session.run(arguments)
     report = json.loads((tmp_path / "session.json").read_text())

@@ -58,4 +58,4 @@ def test_no_speed_is_given_when_a_way_computes_something_else(run, step, monkeyp
     assert exit_info.value.code == 1
     printed = capsys.readouterr()
     assert "a speed without equal results means nothing" in printed.err
-    assert "times stock" not in printed.out
+    assert "ours" not in printed.out
