@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, TaskType
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification
 
@@ -137,6 +137,22 @@ def test_peft_reads_a_causal_labeler_and_computes_the_same(local_base, tmp_path)
     )
     theirs = PeftModel.from_pretrained(stock, str(tmp_path / "saved")).eval()
     torch.testing.assert_close(theirs(IDS).logits, model(IDS).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_peft_s_settings_are_those_that_peft_would_write(folder):
+    theirs = LoraConfig(
+        task_type=TaskType.TOKEN_CLS,
+        base_model_name_or_path=reload(folder).loaded.weights.path,
+        r=SMALL.rank,
+        lora_alpha=SMALL.alpha,
+        lora_dropout=SMALL.dropout,
+        target_modules=list(SMALL.targets),
+        modules_to_save=["classifier", "score"],
+        inference_mode=True,
+    )
+    assert LoraConfig.from_pretrained(str(folder)).to_dict() == theirs.to_dict()
+    written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert written["peft_version"] == theirs.to_dict()["peft_version"]
 
 
 @of_peft

@@ -177,22 +177,28 @@ def _own_config(model: Any, run: int) -> dict[str, Any]:
 
 
 def _peft_config(model: Any, run: int) -> dict[str, Any]:
-    from peft import LoraConfig, TaskType
+    """PEFT's `LoraConfig`, but for what is at its default in every version.
 
+    Written out, because to import PEFT takes as long as to train a few small runs.
+    """
     lora: LoraSettings = model.run_lora[run]
-    config = LoraConfig(
-        task_type=TaskType.TOKEN_CLS,
-        base_model_name_or_path=model.loaded.weights.path,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=sorted({name.rsplit(".", 1)[-1] for name, _ in model.lora_layers}),
-        modules_to_save=["classifier", "score"],
-        inference_mode=True,
-    )
-    values = config.to_dict()
-    values["target_modules"] = sorted(values["target_modules"])
-    return values
+    return {
+        "peft_type": "LORA",
+        "peft_version": importlib.metadata.version("peft"),
+        "task_type": "TOKEN_CLS",
+        "base_model_name_or_path": model.loaded.weights.path,
+        "inference_mode": True,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": sorted({name.rsplit(".", 1)[-1] for name, _ in model.lora_layers}),
+        "modules_to_save": ["classifier", "score"],
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "use_dora": False,
+        "use_rslora": False,
+    }
 
 
 def _peft_name(name: str, loaded: LoadedBackbone) -> str:
