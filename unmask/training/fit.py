@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unmask.backbones import recomputing
 from unmask.model import UnmaskedForTokenClassification
@@ -124,10 +126,17 @@ def _train(
 
 
 def _run(trainer: Trainer, module: FusedRuns) -> None:
-    """Let Ctrl-C be Ctrl-C: Lightning makes exit code 1 of it, and ignores it from then on."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Let Ctrl-C be Ctrl-C: Lightning makes exit code 1 of it, and ignores it from then on.
+
+    And let SIGTERM be somebody's who has a handler of his own: submitit, for one, lets it pass,
+    because what comes next puts the job back into the queue.
+    """
+    handler, on_term = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
         trainer.fit(module)
+    except SIGTERMException:
+        if not callable(on_term):
+            raise
     except SystemExit as ending:
         if not isinstance(ending.__context__, KeyboardInterrupt):
             raise
@@ -150,6 +159,8 @@ def _trainer(model: UnmaskedForTokenClassification, callbacks: list[Callback]) -
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         logger=False,
+        # Under SLURM Lightning would find another one, and requeue jobs by its own checkpoints.
+        plugins=[LightningEnvironment()],
     )
 
 

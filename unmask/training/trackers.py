@@ -82,10 +82,12 @@ class TensorBoardTracker:
     """Scalars below `tensorboard/` in the sweep's folder, for `tensorboard --logdir`."""
 
     def begin(self, run: TrackedRun, history: Sequence[dict[str, float]]) -> None:
-        """Open the run's event file; later steps of an earlier one are hidden."""
+        """Open an event file that hides those before it: a kill may have cost them their end."""
         folder = run.log_folder / "tensorboard" / run.name.replace("/", "_") / run.id
         tensorboard = importlib.import_module("torch.utils.tensorboard")
-        self.writer = tensorboard.SummaryWriter(str(folder), purge_step=len(history) + 1)
+        self.writer = tensorboard.SummaryWriter(str(folder), purge_step=0)
+        for values in history:
+            self.log(values)
 
     def log(self, values: dict[str, float]) -> None:
         """One scalar a value."""
@@ -101,9 +103,8 @@ class TensorBoardTracker:
 class WandbTracker:
     """A run of Weights & Biases with our id, so that what goes on is the same run there.
 
-    Steps are ours: those that are taken again after a kill have the same numbers and values, and
-    the server keeps what it has. Offline every start has a folder of its own; `wandb sync --append`
-    puts them together.
+    Steps are ours: what is told again after a kill has the same numbers and values. Offline every
+    start has a folder of its own, of which the last one has everything.
 
     Project, mode and account are those that `wandb` is told by its own settings; without a
     project they are kept under `unmask`.
@@ -124,6 +125,9 @@ class WandbTracker:
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off"),
         )
+        for values in history:
+            if values["step"] >= self.run.step:  # the server has those before it
+                self.log(values)
 
     def log(self, values: dict[str, float]) -> None:
         """All values of a step."""
