@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -35,7 +36,7 @@ def slurm(tmp_path):
 def start(data_dir: Path, out: Path, environment: dict[str, str], *more: str) -> subprocess.Popen:
     given = [
         *("--task", "small", "--data-dir", str(data_dir), "--out", str(out), "--seeds", "120"),
-        *("--configs", "0000,0110,1111", "--max-steps", "12", "--epochs", "20", "--fuse", "1"),
+        *("--configs", "0000,0110,1111", "--max-steps", "30", "--epochs", "20", "--fuse", "1"),
         *("--checkpoint-seconds", "0", *more),
     ]
     return subprocess.Popen(
@@ -53,8 +54,15 @@ def scores(out: Path) -> dict[str, dict]:
     return {result.run.id: result.scores for result in ledger.results()}
 
 
+def answers_to(process: psutil.Process, kind: signal.Signals) -> bool:
+    """Has it a handler for this signal by now?"""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    [caught] = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (kind - 1) & 1)
+
+
 def jobs_that_train(out: Path, environment: dict[str, str]) -> list[psutil.Process]:
-    """The processes of jobs, once one of them has written a checkpoint."""
+    """The processes of jobs that have begun, once one of them has written a checkpoint."""
     while not list(out.rglob("checkpoint.safetensors")):
         time.sleep(0.005)
     ours = environment["SLURM_STAND_IN"]
@@ -64,6 +72,7 @@ def jobs_that_train(out: Path, environment: dict[str, str]) -> list[psutil.Proce
         for process in every
         if "submitit.core._submit" in (process.info["cmdline"] or ())
         and (process.info["environ"] or {}).get("SLURM_STAND_IN") == ours
+        and answers_to(process, signal.SIGUSR2)
     ]
 
 
@@ -78,8 +87,9 @@ def test_a_preempted_array_of_jobs_ends_with_what_one_process_ends_with(data_dir
     assert jobs, "no job trains"
     for kind in (signal.SIGTERM, signal.SIGUSR2):  # both are sent before a job is taken away
         for job in jobs:
-            job.send_signal(kind)
-        time.sleep(0.1)
+            with suppress(psutil.NoSuchProcess):
+                job.send_signal(kind)
+        time.sleep(0.05)
     said = process.communicate(timeout=400)[1]
     assert process.returncode == 0, said
     assert scores(out) == scores(alone)
