@@ -288,7 +288,8 @@ def print_row(row: dict[str, Any], peers: list[str]) -> None:
             times = row[kind].get(name)
             text = " / ".join(f"{times[mode]:.3f}" for mode in MODES) if times else "refused"
             print(f"{text:>28}", end="")
-        print(flush=True)
+        if row[kind]:
+            print(flush=True)
     for name, reason in row["refused"].items():
         print(f"    {name}: {reason}", flush=True)
 
