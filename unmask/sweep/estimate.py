@@ -82,6 +82,9 @@ def estimate(loaded: LoadedBackbone, recipe: Recipe, train: Sequence[EncodedSent
     per_token = layers * per_layer
     if recipe.gradient_checkpointing:
         per_token = layers * hidden * item + per_layer
+    if loaded.model.device.type == "cuda":
+        # A recorded pass keeps its memory while packs of a new size are still passed plainly.
+        per_token *= 2
     tokens_per_sentence = float(lengths.mean())
     schedule = Schedule.of(recipe, len(train))
     batch_size = min(recipe.batch_size, len(train))
