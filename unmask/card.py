@@ -94,6 +94,9 @@ def _metadata(model: Any, run: int, facts: CardFacts) -> Any:
 
     task = TASKS.get(facts.corpus)
     name = _name(model, run)
+    widget: dict[str, Any] = {}
+    if facts.texts:
+        widget["widget"] = [{"text": text} for text in facts.texts]
     return ModelCardData(
         base_model=hub_id_of(model.loaded.load_from),
         datasets=[task.hub_id] if task and task.hub_id else None,
@@ -105,7 +108,7 @@ def _metadata(model: Any, run: int, facts: CardFacts) -> Any:
         model_name=name,
         pipeline_tag="token-classification",
         tags=["unmask", "token-classification", "peft"],
-        **({"widget": [{"text": text} for text in facts.texts]} if facts.texts else {}),
+        **widget,
     )
 
 

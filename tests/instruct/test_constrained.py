@@ -91,7 +91,9 @@ def test_two_events_with_and_without_arguments_are_well_formed():
         labels = LabelSet(("LOC", "PER"), roles={"PER": ("place", "who")})
         words = ("Vana", "went", "to", "Kané")
         (query,) = system.render(IEExample("e", " ".join(words), words, events), labels)
-        assert regex.fullmatch(system.grammar(query).pattern, query.answer), query.answer
+        grammar = system.grammar(query)
+        assert grammar is not None
+        assert regex.fullmatch(grammar.pattern, query.answer), query.answer
 
 
 @pytest.mark.parametrize("name", ["it", "instructuie"])
