@@ -8,6 +8,7 @@ the loss of a micro-batch is the mean over its own labelled words.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -118,6 +119,24 @@ class Recipe:
         return cls(
             **{**values, "lora_targets": tuple(targets) if isinstance(targets, list) else targets}
         )
+
+
+def told_apart(recipes: Sequence[Recipe]) -> list[str]:
+    """What tells each of several recipes from the others: its preset if that does, else fields.
+
+    >>> told_apart([PRESETS["paper"], PRESETS["quick"]])
+    ['recipe paper', 'recipe quick']
+    >>> told_apart([replace(PAPER, lora_rank=8), PAPER])
+    ['lora rank 8', 'lora rank 64']
+    """
+    if len({recipe.preset for recipe in recipes}) == len(recipes):
+        return [f"recipe {recipe.preset}" for recipe in recipes]
+    names = [one.name for one in fields(Recipe)]
+    differing = [name for name in names if len({getattr(r, name) for r in recipes}) > 1]
+    return [
+        ", ".join(f"{name.replace('_', ' ')} {getattr(r, name)}" for name in differing)
+        for r in recipes
+    ]
 
 
 COUNTS = (

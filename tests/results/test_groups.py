@@ -73,11 +73,35 @@ def test_baselines_of_one_name_are_told_apart_by_recipe(make_result):
     (group,) = group_results([*encoders, instructed])
     assert list(group.baselines) == [
         "roberta",
-        "roberta, recipe quick",
-        "roberta, recipe quick no. 2",
+        "roberta, preset quick, epochs 5",
+        "roberta, preset quick, epochs 1",
         "roberta (instruct)",
     ]
     assert group.results == ()
+
+
+def test_recipes_of_one_preset_are_told_apart_by_what_differs(make_result):
+    recipes = [replace(PAPER, lora_rank=r, learning_rate=x) for r in (8, 16) for x in (1e-4, 2e-4)]
+    groups = group_results([make_result(recipe=one) for one in recipes])
+    start = groups[0].title.partition(", lora rank")[0]
+    assert "recipe" not in start
+    assert [group.title.removeprefix(start) for group in groups] == [
+        ", lora rank 8, learning rate 0.0001",
+        ", lora rank 8, learning rate 0.0002",
+        ", lora rank 16, learning rate 0.0001",
+        ", lora rank 16, learning rate 0.0002",
+    ]
+
+
+def test_a_baseline_by_the_decoder_s_own_recipe_is_the_one_to_compare_with(make_result):
+    recipes = [PAPER, replace(PAPER, epochs=1)]
+    decoders = [make_result(recipe=one) for one in recipes]
+    encoders = [make_result("encoder", backbone="roberta", recipe=one) for one in recipes]
+    groups = group_results([*decoders, *encoders])
+    assert [group.baselines for group in groups] == [
+        {"roberta": (encoders[0],)},
+        {"roberta": (encoders[1],)},
+    ]
 
 
 def test_results_that_differ_in_recipe_are_not_averaged(make_result):

@@ -436,3 +436,56 @@ def test_damaged_ledger_is_refused_not_overwritten(fails, small, tmp_path):
 def test_debug_shows_where(small):
     with pytest.raises(ValueError, match="unknown model 'nix'"):
         main([*small, "--model", "nix", "--debug"])
+
+
+def test_several_rates_and_ranks_are_every_pair_of_them_in_one_folder():
+    flags = ("--learning-rates", "1e-4,2e-4", "--lora-ranks", "8,16")
+    console = Console(stderr=True)
+    found = [settings_from(one, console) for one in one_by_one(parsed(*flags))]
+    assert [(one.recipe.lora_rank, one.recipe.learning_rate) for one in found] == [
+        (8, 1e-4),
+        (8, 2e-4),
+        (16, 1e-4),
+        (16, 2e-4),
+    ]
+    assert {one.out for one in found} == {Path("results/tiny-lookright")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--lora-ranks", "8,8"], "--lora-ranks names a value more than once: 8, 8"),
+        (
+            ["--learning-rates", "1e-3,2e-3", "--learning-rate", "1e-3"],
+            "--learning-rates and learning_rate are given both; leave one out",
+        ),
+        (
+            ["--lora-ranks", "4,8", "--recipe.lora-rank=4"],
+            "--lora-ranks and lora_rank are given both; leave one out",
+        ),
+        (
+            ["--lora-ranks", "4,8", "--search"],
+            "--lora-ranks has no place in a search; say --search-over lora_rank=...",
+        ),
+    ],
+)
+def test_rates_and_ranks_that_clash_are_refused(fails, flags, message):
+    assert fails(flags) == (2, message)
+
+
+def test_what_is_no_list_of_rates_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--learning-rates", "1e-3,fast"])
+    assert "'1e-3,fast' is not a list of numbers" in capsys.readouterr().err
+
+
+def test_rates_share_a_stack_and_stand_apart_in_ledger_and_table(small, capsys):
+    main([*small, "--learning-rates", "1e-2,2e-2", "--lora-ranks", "2,4"])
+    said = capsys.readouterr()
+    assert "runs per forward pass: 8," in said.err
+    assert "small/0110/seed120 (lora rank 4, learning rate 0.02), validation F1" in said.err
+    assert said.err.count("chosen on validation: ") == 4
+    results = Ledger(Path(small[small.index("--out") + 1]) / "ledger.jsonl").results()
+    recipes = [(one.run.recipe.lora_rank, one.run.recipe.learning_rate) for one in results]
+    assert sorted(set(recipes)) == [(2, 1e-2), (2, 2e-2), (4, 1e-2), (4, 2e-2)]
+    assert len({one.run.id for one in results}) == 8

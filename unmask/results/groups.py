@@ -7,12 +7,11 @@ stand beside every decoder group of the same task and data.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import count
 
-from unmask.recipe import Recipe
+from unmask.recipe import Recipe, told_apart
 from unmask.results.run import ENCODER, Run, RunResult
 
 LAYERS_PREFIX = "layers:"
@@ -53,23 +52,22 @@ def group_results(results: Iterable[RunResult]) -> list[Group]:
     A task with baselines only makes one group without decoder results.
     """
     decoders: dict[tuple[str, str, str, Recipe], list[RunResult]] = {}
-    baselines: dict[tuple[str, str], list[RunResult]] = {}
+    baselines: defaultdict[tuple[str, str], list[RunResult]] = defaultdict(list)
     for result in results:
         run = result.run
         if is_unmasking_code(run.config):
             key = (run.task, run.data_fingerprint, run.backbone, run.recipe)
             decoders.setdefault(key, []).append(result)
         else:
-            baselines.setdefault((run.task, run.data_fingerprint), []).append(result)
-    named = {key: _named_baselines(found) for key, found in baselines.items()}
+            baselines[run.task, run.data_fingerprint].append(result)
     groups = [
-        Group("", backbone, task, data, recipe, tuple(found), named.get((task, data), {}))
-        for (task, data, backbone, recipe), found in decoders.items()
+        Group("", name, task, data, recipe, tuple(found), _beside(recipe, baselines[task, data]))
+        for (task, data, name, recipe), found in decoders.items()
     ]
     with_decoder = {(group.task, group.data_fingerprint) for group in groups}
     groups += [
-        Group("", "baselines only", task, data, None, (), found)
-        for (task, data), found in named.items()
+        Group("", "baselines only", task, data, None, (), _named_baselines(found))
+        for (task, data), found in baselines.items()
         if (task, data) not in with_decoder
     ]
     return [
@@ -164,17 +162,39 @@ def _titles(groups: Sequence[Group]) -> list[str]:
     """Task and backbone, then recipe, data and a number, as far as they are needed."""
     titles = [f"{group.task}, {group.backbone}" for group in groups]
     additions = (
-        [f", recipe {group.recipe.preset}" if group.recipe else "" for group in groups],
-        [f", data {group.data_fingerprint[:8]}" for group in groups],
-        [f", no. {number}" for number, _ in enumerate(groups, 1)],
+        _recipes_in_words,
+        lambda alike: [f"data {group.data_fingerprint[:8]}" for group in alike],
+        lambda alike: [f"no. {number}" for number, _ in enumerate(alike, 1)],
     )
     for addition in additions:
-        times = Counter(titles)
-        titles = [
-            title + more if times[title] > 1 else title
-            for title, more in zip(titles, addition, strict=True)
-        ]
+        alike: dict[str, list[int]] = {}
+        for index, title in enumerate(titles):
+            alike.setdefault(title, []).append(index)
+        for indices in alike.values():
+            words = addition([groups[index] for index in indices])
+            for index, more in zip(indices, words, strict=True):
+                titles[index] += f", {more}" if len(set(words)) > 1 else ""
     return titles
+
+
+def _beside(recipe: Recipe, baselines: list[RunResult]) -> dict[str, tuple[RunResult, ...]]:
+    """Those to hold a decoder against: of each baseline the runs by its recipe, else all."""
+    by_recipe = {
+        (one.run.backbone, one.run.config) for one in baselines if one.run.recipe == recipe
+    }
+    return _named_baselines(
+        [
+            one
+            for one in baselines
+            if one.run.recipe == recipe or (one.run.backbone, one.run.config) not in by_recipe
+        ]
+    )
+
+
+def _recipes_in_words(groups: Sequence[Group]) -> list[str]:
+    recipes = list(dict.fromkeys(group.recipe for group in groups if group.recipe))
+    words = dict(zip(recipes, told_apart(recipes), strict=True))
+    return [words[group.recipe] if group.recipe else "" for group in groups]
 
 
 def _named_baselines(results: list[RunResult]) -> dict[str, tuple[RunResult, ...]]:
@@ -184,11 +204,14 @@ def _named_baselines(results: list[RunResult]) -> dict[str, tuple[RunResult, ...
         kinds.setdefault((result.run.backbone, result.run.config, result.run.recipe), []).append(
             result
         )
+    recipes: dict[tuple[str, str], list[Recipe]] = {}
+    for backbone, config, recipe in kinds:
+        recipes.setdefault((backbone, config), []).append(recipe)
     named: dict[str, tuple[RunResult, ...]] = {}
     for (backbone, config, recipe), found in kinds.items():
         name = backbone if config == ENCODER else f"{backbone} ({config})"
-        if name in named:
-            name = f"{name}, recipe {recipe.preset}"
-        spare_names = (f"{name} no. {number}" for number in count(2))
-        named[next(spare_names) if name in named else name] = tuple(found)
+        alike = recipes[backbone, config]
+        if recipe != alike[0]:
+            name = f"{name}, {told_apart(alike)[alike.index(recipe)]}"
+        named[name] = tuple(found)
     return named

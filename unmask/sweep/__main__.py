@@ -13,12 +13,14 @@ from unmask.config import gray_codes
 from unmask.config_file import add_config_flags, parse, to_yaml
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
+from unmask.sweep.combinations import names_in, one_by_one
 from unmask.sweep.data_flags import add_data_flags, data_settings
 from unmask.sweep.search_flags import add_search_flags, search_from
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unmask.data.sentence import Corpus
     from unmask.sweep.plan import SweepSettings
 
 PROGRAM = "python -m unmask.sweep"
@@ -30,7 +32,7 @@ BASELINE_WITHOUT_HUB = "minilm-l6"
 EXAMPLES = """\
 examples:
   python -m unmask.sweep                                      the embedded corpus and backbone
-  python -m unmask.sweep --model mistral-7b --task conll03_ner
+  python -m unmask.sweep --model mistral-7b --task conll03_ner --learning-rates 1e-4,2e-4
   python -m unmask.sweep --model smollm2-135m --task wnut17 --data-dir ~/wnut17 \\
       --preset quick --configs 0000,1111,0011 --seeds 120 --limit-train 256
 
@@ -69,6 +71,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=(120, 121, 122, 123, 124),
         metavar="N,N",
         help="default: 120,121,122,123,124",
+    )
+    what.add_argument(
+        "--learning-rates",
+        type=_learning_rates,
+        metavar="X,X",
+        help="do it all at each of these rates, which share forward passes",
+    )
+    what.add_argument(
+        "--lora-ranks",
+        type=whole_numbers,
+        metavar="N,N",
+        help="and with adapters of each of these ranks; --lora-alpha is that of all",
     )
     what.add_argument(
         "--baselines",
@@ -140,7 +154,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--track",
-        type=lambda text: tuple(_names(text)),
+        type=lambda text: tuple(names_in(text)),
         default=(),
         metavar="NAMES",
         help="tensorboard, wandb or both with commas, for learning curves while runs train; "
@@ -206,7 +220,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from unmask.results.recipes import worth_showing
     from unmask.results.report import find_all, render_table
-    from unmask.sweep.execute import load_corpus, open_ledger
+    from unmask.sweep.execute import open_ledger
     from unmask.sweep.outputs import write_outputs
     from unmask.sweep.strategy import follows
     from unmask.sweep.workers import do_sweeps, parse_workers
@@ -219,10 +233,10 @@ def run(arguments: argparse.Namespace) -> None:
     workers = parse_workers(arguments.workers)
     sweeps = [settings_from(one, console) for one in one_by_one(arguments)]
     # All corpora first: a missing file is to be known before hours of training.
-    corpora = [load_corpus(settings) for settings in sweeps]
+    corpora = _corpora(sweeps)
+    for note in dict.fromkeys(note for corpus in corpora for note in corpus.notes):
+        console.print(f"note: {note}")
     for settings, corpus in zip(sweeps, corpora, strict=True):
-        for note in corpus.notes:
-            console.print(f"note: {note}")
         recipe = ", ".join(f"{name}={value}" for name, value in settings.recipe.to_dict().items())
         console.print(f"recipe: {recipe}")
         if arguments.dry_run:
@@ -240,20 +254,15 @@ def run(arguments: argparse.Namespace) -> None:
             print(path)
 
 
-def one_by_one(arguments: argparse.Namespace) -> list[argparse.Namespace]:
-    """The flags of every pair of a model and a task; they share a folder, so one report.
+def _corpora(sweeps: Sequence[SweepSettings]) -> list[Corpus]:
+    """What each works on; read once where several work on the same."""
+    from unmask.sweep.execute import load_corpus
 
-    With several tasks each reads the folder of its name in --data-dir.
-    """
-    models, tasks = (_names(text) for text in (arguments.model, arguments.task))
-    out = arguments.out or default_out(models, tasks)
-    folder = arguments.data_dir
-    pairs = []
-    for task in tasks:
-        data_dir = folder / task if folder is not None and len(tasks) > 1 else folder
-        changed = {"task": task, "out": out, "data_dir": data_dir}
-        pairs += [argparse.Namespace(**{**vars(arguments), **changed, "model": m}) for m in models]
-    return pairs
+    read: dict[str, Corpus] = {}
+    for one in sweeps:
+        key = f"{one.data()} {one.test}"
+        read[key] = read.get(key) or load_corpus(one)
+    return [read[f"{one.data()} {one.test}"] for one in sweeps]
 
 
 def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSettings:
@@ -295,19 +304,6 @@ def settings_from(arguments: argparse.Namespace, console: Console) -> SweepSetti
     return replace(settings, baselines=_baselines(arguments, console))
 
 
-def default_out(models: Sequence[str], tasks: Sequence[str]) -> Path:
-    """The folder of a sweep that was given none."""
-    names = [
-        Path(model).resolve().name if Path(model).is_dir() else model.replace("/", "--")
-        for model in models
-    ]
-    return Path("results") / f"{'+'.join(names)}-{'+'.join(tasks)}"
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()] or [text]
-
-
 def _baselines(arguments: argparse.Namespace, console: Console) -> tuple[str, ...]:
     if arguments.baselines == "none":
         return ()
@@ -339,6 +335,13 @@ def whole_numbers(text: str) -> tuple[int, ...]:
         return tuple(int(seed) for seed in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers") from None
+
+
+def _learning_rates(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(rate) for rate in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
 
 
 def _fuse(text: str) -> int | None:

@@ -15,12 +15,11 @@ from unmask.sweep.__main__ import (
     DEFAULT_TASK,
     add_flags,
     add_recipe_flags,
-    default_out,
-    one_by_one,
     recipe_from,
     settings_from,
     whole_numbers,
 )
+from unmask.sweep.combinations import default_out, one_by_one
 from unmask.sweep.data_flags import add_data_flags, data_settings
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from unmask.backbones import LoadedBackbone, find_weights, load_backbone
 from unmask.data.sentence import Corpus
 from unmask.data.tasks import load_task
 from unmask.ranks import Ranks
+from unmask.recipe import Recipe, told_apart
 from unmask.results.ledger import Ledger
 from unmask.results.run import Run
 from unmask.sweep.agreed_ledger import AgreedLedger
@@ -93,8 +94,8 @@ def _execute_on(
     path, device = loaded.weights.path, loaded.model.device
     console.print(f"backbone: {loaded.weights.name} from {path} on {device}")
     jobs = [
-        Job(settings, corpus, loaded, runs_on(loaded, settings, corpus), ledger, console)
-        for settings, corpus in sweeps
+        Job(settings, corpus, loaded, runs_on(loaded, settings, corpus), ledger, console, apart)
+        for (settings, corpus), apart in zip(sweeps, _told_apart(sweeps), strict=True)
     ]
     _train(jobs)
     for job in jobs:
@@ -103,6 +104,18 @@ def _execute_on(
             claim = Claim(job.settings.out / "locks" / "test.lock")
             with claim if Ranks.here().is_first else nullcontext():
                 score_test(job)
+
+
+def _told_apart(sweeps: Sequence[tuple[SweepSettings, Corpus]]) -> list[str]:
+    """What their recipes differ in, where several are of one task."""
+    recipes: dict[str, list[Recipe]] = {}
+    for settings, _ in sweeps:
+        recipes.setdefault(settings.task, []).append(settings.recipe)
+    words = {task: iter(told_apart(own)) for task, own in recipes.items()}
+    return [
+        f" ({next(words[settings.task])})" if len(recipes[settings.task]) > 1 else ""
+        for settings, _ in sweeps
+    ]
 
 
 def _train(jobs: Sequence[Job]) -> None:

@@ -80,7 +80,7 @@ def _tested_configs(job: Job, finished: Sequence[RunResult]) -> set[str]:
     if job.loaded.is_encoder:
         return configs
     chosen = choose_configuration(job.results())
-    job.console.print(f"chosen on validation: {chosen}")
+    job.console.print(f"chosen on validation: {chosen}{job.told_apart}")
     one = next(result.run for result in finished if result.run.config == chosen)
     job.console.print(f"a labeler with that configuration: {job.folder(one)}")
     if job.settings.test == "all":

@@ -37,6 +37,8 @@ class Job:
     runs: list[Run]
     ledger: Ledger
     console: Console
+    told_apart: str = ""
+    """What tells its recipe from those of other jobs on the same data, in brackets; for people."""
     environment: dict[str, str] = field(init=False)
     """Of all results: taken once, so that a commit made meanwhile does not change it."""
 

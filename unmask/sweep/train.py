@@ -109,7 +109,7 @@ def record(
             RunRecord(result, job.loaded.load_from, job.settings.data()).write(folder)
         job.ledger.append_run(result)
         delete_checkpoint(folder)
-        job.console.print(_in_one_line(result))
+        job.console.print(_in_one_line(result, job.told_apart))
     return [own["f1"] for own in scores]
 
 
@@ -173,12 +173,13 @@ def _curves(progress: Progress) -> dict[str, list[float]]:
     return curves
 
 
-def _in_one_line(result: RunResult) -> str:
+def _in_one_line(result: RunResult, apart: str) -> str:
+    name = f"{result.run.name}{apart}"
     if result.status == "diverged":
         steps = len(result.curves["train_loss"])
         return (
-            f"warning: {result.run.name} diverged: its loss or gradient was no finite number at "
+            f"warning: {name} diverged: its loss or gradient was no finite number at "
             f"step {steps}; it counts for nothing (a smaller --learning-rate may help)"
         )
     f1, seconds = result.scores["validation"]["f1"], result.timings["train_seconds"]
-    return f"done: {result.run.name}, validation F1 {f1:.3f}, {seconds:.3g} s of training"
+    return f"done: {name}, validation F1 {f1:.3f}, {seconds:.3g} s of training"
