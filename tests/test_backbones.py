@@ -9,11 +9,11 @@ from unmask import backbones
 from unmask.backbones import (
     BACKBONES,
     Backbone,
-    choose_device,
     find_weights,
     load_backbone,
     torch_dtype,
 )
+from unmask.devices import choose_device
 
 
 @pytest.fixture

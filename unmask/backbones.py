@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from unmask.devices import choose_device
 from unmask.quantization import bitsandbytes_config, quantize_linears, settle_residence
 from unmask.recipe import COMPUTE_DTYPES
 
@@ -211,7 +212,7 @@ def load_backbone(
         name: a key of `BACKBONES`, a local folder or a hub id.
         dtype: dtype of the computation, and of weights that are not quantised.
         quantization: "nf4" (4-bit NormalFloat, double quantisation, bitsandbytes) or None.
-        device: "cpu", "cuda", ...; None: see `choose_device`.
+        device: "cpu", "cuda", ...; None: see `unmask.devices.choose_device`.
         resident: keep quantised weights written out in `dtype`, the same numbers and faster;
             None: where they take at most half of the free memory. The notes say what was chosen.
 
@@ -304,32 +305,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(
             weights.path, revision=weights.revision, trust_remote_code=False, **source
         )
-
-
-def choose_device(name: str | None, dtype: str = "float32", quantization: str | None = None) -> str:
-    """The device asked for, or the fastest that can hold such weights: cuda, mps, cpu.
-
-    Apple's GPUs know neither bitsandbytes' 4-bit weights nor float64.
-
-    Raises:
-        ValueError: for a device that is unknown or not there.
-    """
-    mps = torch.backends.mps.is_available()
-    if name is None:
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if mps and quantization is None and dtype != "float64" else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or not (index or "0").isdecimal():
-        raise ValueError(f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps")
-    count = {"cuda": torch.cuda.device_count(), "mps": int(mps)}
-    if int(index or 0) >= count.get(kind, 1):
-        raise ValueError(
-            f"there is no device {name}: PyTorch sees {count.get(kind, 1)} of its kind"
-        )
-    if kind == "mps" and dtype == "float64":
-        raise ValueError("mps has no float64: give another --dtype or --device cpu")
-    return name
 
 
 def recomputing(model: Any, verb: str) -> Callable[..., None]:

@@ -116,10 +116,8 @@ class UnmaskedForTokenClassification(Labeler):
         targets = own_names(self.run_lora[0].targets, self.loaded.is_encoder)
 
         def build(base: nn.Module, features: tuple[int, int], index: int) -> GroupedLoRALinear:
-            layer = GroupedLoRALinear(
-                base, features, self.run_lora, self.route, index, generators, dtype
-            )
-            return layer.to(self.device)
+            stack = (self.run_lora, self.route, index, generators, dtype)
+            return GroupedLoRALinear(base, features, *stack).to(self.device)
 
         self.lora_layers = inject(self.backbone, targets, build)
         route_dropout(self.backbone, self.route, first_index=len(self.lora_layers))

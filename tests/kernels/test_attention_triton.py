@@ -232,7 +232,8 @@ def test_the_output_is_kept_for_backward_only_where_a_sentence_is_long(
     *leaves, _ = case.draw(torch.float16, triton_device)
     leaves = [x.requires_grad_() for x in leaves]
     output = triton_attention(*leaves, **case.call(triton_device))
-    saved = [x.data_ptr() for x in output.grad_fn.saved_tensors if x is not None]
+    node: Any = output.grad_fn
+    saved = [x.data_ptr() for x in node.saved_tensors if x is not None]
     assert (output.data_ptr() in saved) == kept
 
 

@@ -1,5 +1,7 @@
 """Low-rank updates with one pair of matrices per run, against PEFT and against a loop."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -83,7 +85,8 @@ def peft_layer(frozen, a, b):
     config = LoraConfig(r=3, lora_alpha=2, target_modules=["base"])
     layer = inject_adapter_in_model(config, nn.ModuleDict({"base": base}))["base"].double()
     for name, value in (("lora_A", a), ("lora_B", b)):
-        getattr(layer, name)["default"].weight.data.copy_(value.detach())
+        matrices: Any = getattr(layer, name)
+        matrices["default"].weight.data.copy_(value.detach())
     return layer
 
 

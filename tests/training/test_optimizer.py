@@ -46,7 +46,7 @@ def take_step(parameters, own, index, runs=None):
     """As training does for `runs`, by default all; the norms of all."""
     update = StackUpdate(parameters, own)
     norms = update.norms().tolist()
-    update.step(dict.fromkeys(range(len(own)) if runs is None else runs, index), norms)
+    update.step({run: index for run in (range(len(own)) if runs is None else runs)}, norms)
     return norms
 
 

@@ -178,7 +178,7 @@ def with_recipe_flags(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
 
 
 def _device(name: str | None) -> str:
-    from unmask.backbones import choose_device
+    from unmask.devices import choose_device
 
     return choose_device(name)
 

@@ -126,7 +126,7 @@ class Passes:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.model.device)
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.device(self.model.device), torch.cuda.graph(graph, pool=self._pool):
                 losses = self._pass(*inputs)
         except RuntimeError as error:
             self.with_graphs = False
