@@ -83,10 +83,10 @@ def peft_layer(frozen, a, b):
     base.weight.data.copy_(frozen)
     # PEFT's scale is alpha over rank.
     config = LoraConfig(r=3, lora_alpha=2, target_modules=["base"])
-    layer = inject_adapter_in_model(config, nn.ModuleDict({"base": base}))["base"].double()
+    model: Any = inject_adapter_in_model(config, nn.ModuleDict({"base": base}))
+    layer = model["base"].double()
     for name, value in (("lora_A", a), ("lora_B", b)):
-        matrices: Any = getattr(layer, name)
-        matrices["default"].weight.data.copy_(value.detach())
+        getattr(layer, name)["default"].weight.data.copy_(value.detach())
     return layer
 
 
