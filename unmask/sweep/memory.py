@@ -6,6 +6,8 @@ peak above what was in use before the first stack.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -30,6 +32,18 @@ class MemoryMeter:
             torch.cuda.reset_peak_memory_stats(self.device)
         elif CLEAR.exists():
             CLEAR.write_text(RESET_PEAK)
+
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """What is in use after the block and was not before it belongs to no stack.
+
+        The first scores, for one, load libraries that stay.
+        """
+        start = self._in_use()
+        yield
+        end = self._in_use()
+        if self.before is not None and start is not None and end is not None:
+            self.before += max(end - start, 0)
 
     def peak(self) -> int | None:
         """Bytes above what was in use before, at the highest point since the last reset.

@@ -57,9 +57,15 @@ def train_together(jobs: Sequence[Job]) -> None:
     def pending() -> list[Run]:
         return first.ledger.missing(run for share in shares for run in share.runs)
 
+    def recorded(
+        job: Job, model: UnmaskedForTokenClassification, ended: Mapping[int, Member]
+    ) -> list[float]:
+        with meter.not_counted():
+            return record(job, model, ended)
+
     def train(stack: Stack) -> None:
         meter.reset()
-        train_shares(stack, shares, record)
+        train_shares(stack, shares, recorded)
         if (peak := meter.peak()) is not None:
             estimated = len(stack) * max(cost.bytes_per_run for cost in costs)
             first.console.print(
