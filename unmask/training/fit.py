@@ -89,8 +89,10 @@ def fit(
         if validation is not None:
             validation.restore_best(module, ended)
         if ended and on_end is not None:
-            for run, successor in on_end(ended).items():
-                _prove(model, [run])
+            successors = on_end(ended)
+            if successors:
+                _prove(model, successors)
+            for run, successor in successors.items():
                 module.begin(run, successor.trainee)
                 if kept is not None:
                     kept[run] = successor.folder
