@@ -43,7 +43,7 @@ class MemoryMeter:
         yield
         end = self._in_use()
         if self.before is not None and start is not None and end is not None:
-            self.before += max(end - start, 0)
+            self.before += end - start
 
     def peak(self) -> int | None:
         """Bytes above what was in use before, at the highest point since the last reset.
@@ -53,7 +53,7 @@ class MemoryMeter:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) - (self.before or 0)
         highest = _status("VmHWM")
-        return None if highest is None or self.before is None else highest - self.before
+        return None if highest is None or self.before is None else max(highest - self.before, 0)
 
     def _in_use(self) -> int | None:
         if self.device.type == "cuda":
