@@ -36,12 +36,11 @@ class StackUpdate:
         self._apart = True
 
     def norms(self) -> Tensor:
-        """[runs], float64: the norms of their gradients."""
-        squares = [
-            torch.linalg.vector_norm(p.grad.flatten(1), dim=1, dtype=torch.float64) ** 2
-            for p in self.stacked.values()
-            if p.grad is not None
-        ]
+        """[runs], float64 where the device has it: the norms of their gradients."""
+        grads = [p.grad.flatten(1) for p in self.stacked.values() if p.grad is not None]
+        # So precise that a run's norm is the same whoever is summed beside it.
+        dtype = grads[0].dtype if grads[0].device.type == "mps" else torch.float64
+        squares = [torch.linalg.vector_norm(g, dim=1, dtype=dtype) ** 2 for g in grads]
         return torch.stack(squares).sum(0).sqrt()
 
     @torch.no_grad()
