@@ -31,6 +31,7 @@ from workload import draw_workload, read_workload
 
 from unmask.backbones import load_backbone
 from unmask.errors import OneLineParser, one_line_errors
+from unmask.training.environment import processor
 
 MODELS = {"mistral-7b": (32, 8, 128), "llama2-7b": (32, 32, 128), "smollm2-135m": (9, 3, 64)}
 """Heads, key-value heads and head size."""
@@ -267,7 +268,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         triton_version = "not installed"
     on_gpu = device == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU",
+        "device": torch.cuda.get_device_name() if on_gpu else processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),

@@ -24,7 +24,7 @@ def describe_environment(loaded: LoadedBackbone) -> dict[str, str]:
         **{package: importlib.metadata.version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else processor(),
         "threads": str(torch.get_num_threads()),
         "git_commit": _git_commit(),
         "num_layers": str(loaded.model.config.num_hidden_layers),
@@ -42,7 +42,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the CPU calls itself."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
