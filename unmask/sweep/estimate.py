@@ -3,8 +3,8 @@
 Estimates, and called so wherever they are printed. Memory counts what a block keeps for backward
 when all its weights are frozen (5 hidden-sized tensors, keys and values, 3 MLP-sized ones, the
 weights of attention) at the tokens of the largest batch that is to be expected. Held against stacks
-on a CPU it was 2 % high for sixteen runs of SmolLM2-135M, and 7 to 17 % low for one to sixteen of
-the embedded backbone (benchmarks/results).
+on a CPU it was 2 % high for sixteen runs of SmolLM2-135M, right for eight and sixteen of the
+embedded backbone, and 15 % low for one and for eighty (benchmarks/results).
 """
 
 from __future__ import annotations
