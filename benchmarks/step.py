@@ -5,11 +5,10 @@
 
 A step is batch, forward, backward, clipping and optimizer, on the same sentences with the paper's
 adapters. Weights are random: speed does not depend on them, and no hub is needed. Quantised, the
-stock model writes its weights out in every pass, as bitsandbytes does; ours is timed doing the
-same and with resident weights. On a GPU ours replays recorded passes (CUDA graphs), and is timed
-without them too. Before anything is timed, the first loss and the head's gradient
-of every way are compared with the stock model's, and one that differs ends the
-program without a number.
+stock model writes its weights out in every pass, as bitsandbytes does; ours is timed doing the same
+and with resident weights. On a GPU ours replays recorded passes (CUDA graphs), and is timed without
+them too. Before anything is timed, the first loss and the head's gradient of every way are compared
+with the stock model's, and one that differs ends the program without a number.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from contenders import Padded
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModel, AutoModelForTokenClassification, LlamaConfig, MistralConfig
-from workload import Workload, draw_workload
+from workload import Workload, by_length, draw_workload
 
 from unmask.backbones import LoadedBackbone, Weights, load_backbone
 from unmask.config import UnmaskConfig, gray_codes
@@ -225,13 +224,6 @@ def stock(
         optimizer.zero_grad(set_to_none=True)
 
     return Way(name, 1, first, step)
-
-
-def by_length(workload: Workload, batch_size: int) -> list[Sequence[EncodedSentence]]:
-    """The same sentences in batches of neighbours in length."""
-    sentences = [sentence for batch in workload.batches for sentence in batch]
-    ordered = sorted(sentences, key=lambda sentence: len(sentence.token_ids))
-    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
 
 
 def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -> PeftModel:

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from contenders import Contender, largest_gap, lora_pair
-from workload import Workload, draw_workload, read_workload
+from workload import Workload, by_length, draw_workload, read_workload
 
 from unmask.backbones import LoadedBackbone, load_backbone
 from unmask.config import UnmaskConfig, gray_codes
@@ -133,7 +133,7 @@ def _measured(
     rows = []
     for name, batches in (
         (STOCK, workload.batches),
-        (STOCK_BY_LENGTH, _by_length(workload, recipe.batch_size)),
+        (STOCK_BY_LENGTH, by_length(workload, recipe.batch_size)),
     ):
         meter = _fresh_meter(loaded)
         pair = lora_pair(loaded, workload.labels, seed=0, lora=LoraSettings.from_recipe(recipe))
@@ -236,16 +236,6 @@ def _stack(
         [120 + run // len(codes) for run in range(width)],
         recipe.head_dropout,
     )
-
-
-def _by_length(workload: Workload, batch_size: int) -> list[Sequence[EncodedSentence]]:
-    """Batches of neighbours in length, in random order."""
-    sentences = [sentence for batch in workload.batches for sentence in batch]
-    ordered = sorted(sentences, key=lambda sentence: len(sentence.token_ids))
-    starts = range(0, len(ordered), batch_size)
-    batches: list[Sequence[EncodedSentence]] = [ordered[i : i + batch_size] for i in starts]
-    order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0))
-    return [batches[index] for index in order]
 
 
 def _fresh_meter(loaded: LoadedBackbone) -> MemoryMeter:

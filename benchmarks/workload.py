@@ -95,6 +95,14 @@ def read_workload(
     return Workload(_in_batches(sentences, batch_size), corpus.labels)
 
 
+def by_length(workload: Workload, batch_size: int) -> list[Sequence[EncodedSentence]]:
+    """The same sentences in batches of neighbours in length, in random order."""
+    sentences = [sentence for batch in workload.batches for sentence in batch]
+    ordered = sorted(sentences, key=lambda sentence: len(sentence.token_ids))
+    batches = _in_batches(ordered, batch_size)
+    return [batches[index] for index in np.random.default_rng(0).permutation(len(batches))]
+
+
 def _draw_sentence(rng: np.random.Generator, vocab_size: int) -> EncodedSentence:
     drawn = rng.gamma(LENGTH_SHAPE, CONLL_MEAN_WORDS / LENGTH_SHAPE)
     num_words = int(np.clip(round(drawn), 1, CONLL_MAX_WORDS))

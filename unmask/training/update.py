@@ -2,9 +2,10 @@
 
 Runs that end a window together, at the same step and rate, are moved by one optimizer over the
 stacked tensors. Every element gets the update that its own run's optimizer would give it: AdamW
-knows no neighbours, and bitsandbytes' knows those in its block of 256, so a stacked tensor is taken
-only where blocks end where runs do. Their states are then views of stacked states, and each run's
-own optimizer goes on from them whenever it steps by itself.
+knows no neighbours (PyTorch's may round the last bit otherwise at the end of a tensor), and
+bitsandbytes' knows those in its block of 256, so a stacked tensor is taken only where blocks end
+where runs do. Their states are then views of stacked states, and each run's own optimizer goes on
+from them whenever it steps by itself.
 """
 
 from __future__ import annotations
