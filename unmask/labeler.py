@@ -7,7 +7,6 @@ the adapters are part of the backbone, so neither training nor saving them is po
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -15,36 +14,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unmask.calibration import Calibration, fit_temperature, tempered
-from unmask.data.alignment import EncodedSentence, WordEncoder
+from unmask.data.alignment import EncodedSentence
 from unmask.data.sentence import Sentence
 from unmask.data.tags import tag_names
 from unmask.evaluation import Evaluation, Labelled, evaluate
 from unmask.formats import check_format, convert
+from unmask.labeler_stack import LabelerStack
 from unmask.merging import merged_linear, write_merged
 from unmask.predict import predict_texts
 from unmask.sharing import push
 
 if TYPE_CHECKING:
-    from unmask.backbones import LoadedBackbone
-    from unmask.config import UnmaskConfig
     from unmask.lora import GroupedLoRALinear
 
 READ_AHEAD = 256
 """Inputs that `predict_iter` takes from its stream at once, to batch like lengths together."""
 
 
-class Labeler(nn.Module, ABC):
+class Labeler(LabelerStack):
     """The user's side of `UnmaskedForTokenClassification`."""
 
-    backbone: Any
-    loaded: LoadedBackbone
-    configs: tuple[UnmaskConfig, ...]
-    encoder: WordEncoder
-    run_labels: tuple[tuple[str, ...], ...]
-    run_tags: tuple[tuple[str, ...], ...]
     max_subtokens: int
     lora_layers: list[tuple[str, GroupedLoRALinear]]
 
@@ -214,10 +206,6 @@ class Labeler(nn.Module, ABC):
         """Upload adapters, head, configuration and card (no backbone); returns the address."""
         self._require_single_run("push_to_hub()")
         return push(self, repo_id, private, token, commit_message)
-
-    @abstractmethod
-    def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
-        """For every run and sentence, [words kept, tags]: the softmax at first sub-tokens."""
 
     def _score(self, sentences: Sequence[EncodedSentence]) -> list[Tensor]:
         return [tempered(p, self.temperature) for p in self.probabilities([sentences])[0]]

@@ -7,62 +7,48 @@ together; the route says which adapters and which head are whose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from unmask.attention import configuration, decoder_layers, install, remove
+from unmask.attention import configuration, remove
 from unmask.backbones import LoadedBackbone, load_backbone, own_names
 from unmask.card import CardFacts, write_card
 from unmask.config import UnmaskConfig
-from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
+from unmask.data.alignment import IGNORED_LABEL
 from unmask.data.tags import tag_names
-from unmask.fusing import fuse
-from unmask.kernels import grouped_linear
 from unmask.labeler import Labeler
 from unmask.lora import (
     Draw,
     GroupedLoRALinear,
     LoraSettings,
-    Route,
     inject,
     lora_of_each,
     route_dropout,
     unroute_dropout,
 )
-from unmask.packing import PackedBatch, pack, pack_padded
+from unmask.packing import pack_padded
 from unmask.recipe import PAPER
 from unmask.saving import is_saved, load_saved, save
 from unmask.sharing import fetch
-from unmask.stacking import labels_of_each, means_by_run, replaced, without_absent
-from unmask.verify import MaskProof, verify_runs
-
-HEAD_INDEX = 1_000_000
-"""Place of the head's dropout among the numbered modules; adapters and encoders count from 0."""
+from unmask.stacking import replaced
 
 
 class UnmaskedForTokenClassification(Labeler):
     """R token classifiers on one frozen backbone.
 
-    Runs may differ in configuration, seed, labels and the shape of their adapters (but not in the
-    adapters' targets). Stacked tensors are as wide as their widest run needs; what a run does not
-    use of them is 0 and stays so.
+    Besides what `LabelerStack` says, runs may differ in the shape of their adapters (but not in
+    the adapters' targets).
 
     Attributes:
-        configs: one `UnmaskConfig` per run.
-        run_labels: entity labels of each run, sorted.
-        run_tags: of each run the IOB2 tags of its labels, with "O" first.
         run_lora: the shape of each run's adapters.
         lora_layers: names and `GroupedLoRALinear`s, input side first.
-        score_weight, score_bias: heads, [runs, tags, hidden] and [runs, tags].
-        num_tags: int64 [runs], of each run, on the device.
     """
-
-    num_tags: Tensor
 
     def __init__(
         self,
@@ -89,55 +75,26 @@ class UnmaskedForTokenClassification(Labeler):
             ValueError: when the numbers of runs differ, a run has no label, or adapters differ in
                 their targets.
         """
-        super().__init__()
-        if len(configs) != len(seeds):
-            raise ValueError(f"{len(configs)} configurations but {len(seeds)} seeds")
-        self.loaded = loaded
-        self.backbone = loaded.model
-        self.configs = tuple(configs)
-        self.run_labels = labels_of_each(labels, len(configs))
-        self.run_tags = tuple(tag_names(own) for own in self.run_labels)
-        self.run_lora = lora_of_each(lora, len(configs))
-        self.head_dropout = head_dropout
+        run_lora = lora_of_each(lora, len(configs))
+        super().__init__(loaded, labels, configs, seeds, head_dropout)
+        self.run_lora = run_lora
         self.max_subtokens = max_subtokens
-        self.seeds = tuple(seeds)
         self.num_forward_calls = 0
-        self.route = Route()
-        self.encoder = WordEncoder(loaded.tokenizer)
-        # Single-run calls without a batch read the flags of the first configuration.
-        self.previous_attention = install(self.backbone, self.configs[0])
-        self._unfuse = fuse(self.backbone, lambda: self.route.longest)
-        self._add_trainable_parts(seeds)
-
-    def _add_trainable_parts(self, seeds: Sequence[int]) -> None:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        # Trained weights are float32 whatever the backbone computes in (float64 stays float64).
-        dtype = torch.promote_types(self.loaded.dtype, torch.float32)
-        targets = own_names(self.run_lora[0].targets, self.loaded.is_encoder)
+        targets = own_names(self.run_lora[0].targets, loaded.is_encoder)
 
         def build(base: nn.Module, features: tuple[int, int], index: int) -> GroupedLoRALinear:
-            stack = (self.run_lora, self.route, index, generators, dtype)
+            stack = (self.run_lora, self.route, index, generators, self.trained_dtype)
             return GroupedLoRALinear(base, features, *stack).to(self.device)
 
         self.lora_layers = inject(self.backbone, targets, build)
         route_dropout(self.backbone, self.route, first_index=len(self.lora_layers))
-        self.route.add_dropout(HEAD_INDEX)
-        shape = (len(generators), max(map(len, self.run_tags)), self.backbone.config.hidden_size)
-        self.score_weight = nn.Parameter(torch.zeros(shape, dtype=dtype, device=self.device))
-        self.score_bias = nn.Parameter(self.score_weight.new_zeros(shape[:2]))
-        counts = torch.zeros(len(generators), dtype=torch.int64, device=self.device)
-        self.register_buffer("num_tags", counts, persistent=False)
-        for run, generator in enumerate(generators):
-            self._begin_head(run, generator)
+        self._add_heads(generators)
 
-    @torch.no_grad()
-    def _begin_head(self, run: int, generator: torch.Generator) -> None:
-        std = getattr(self.backbone.config, "initializer_range", 0.02)
-        self.score_weight[run].zero_()
-        self.score_bias[run].zero_()
-        self.num_tags[run] = len(self.run_tags[run])
-        own = self.score_weight[run, : len(self.run_tags[run])]
-        own.copy_(torch.empty(own.shape, dtype=own.dtype).normal_(0, std, generator=generator))
+    @property
+    def widths(self) -> tuple[Any, ...]:
+        """With the shape of each run's adapters."""
+        return (self.run_lora, *super().widths)
 
     def has_room_for(self, labels: Sequence[str], lora: LoraSettings) -> bool:
         """Could a run with these labels and adapters take the place of one that is here?"""
@@ -251,21 +208,6 @@ class UnmaskedForTokenClassification(Labeler):
         remove(self.backbone, self.previous_attention)
         return self.loaded
 
-    @property
-    def device(self) -> torch.device:
-        """Where the backbone is."""
-        return self.backbone.device
-
-    @property
-    def num_runs(self) -> int:
-        """R."""
-        return len(self.configs)
-
-    @property
-    def causal(self) -> list[tuple[bool, ...]]:
-        """For every run, for every layer: does the causal mask stay?"""
-        return [config.causal for config in self.configs]
-
     def run_parameters(self, run: int) -> dict[str, Tensor]:
         """The trained tensors of one run, by name: views, so that writing to them trains it."""
         views = {}
@@ -283,58 +225,6 @@ class UnmaskedForTokenClassification(Labeler):
             stacked[f"{name}.lora_A"] = layer.lora_A
             stacked[f"{name}.lora_B"] = layer.lora_B
         return {**stacked, "score.weight": self.score_weight, "score.bias": self.score_bias}
-
-    def batch(self, runs: Sequence[Sequence[EncodedSentence]]) -> PackedBatch:
-        """Pack sentences, one sequence per run, with this model's flags, on its device."""
-        return pack(runs, self.causal).to(self.device)
-
-    def hidden_states(self, batch: PackedBatch) -> Tensor:
-        """Last hidden states [tokens, hidden] of a batch; call inside the route.
-
-        Raises:
-            RuntimeError: when the route holds no batch or another one.
-        """
-        if self.route.batch is not batch:
-            raise RuntimeError("the route was entered with another batch than the model is given")
-        states = self.backbone(
-            input_ids=batch.token_ids[None],
-            position_ids=batch.position_ids[None] + self.loaded.position_offset,
-            packed=batch,
-            **({} if self.loaded.is_encoder else {"use_cache": False}),
-        ).last_hidden_state[0]
-        # What is recomputed in backward reads the route again: it must still be this one.
-        layers = decoder_layers(self.backbone)
-        recomputes = any(getattr(layer, "gradient_checkpointing", False) for layer in layers)
-        return self.route.guard(states) if recomputes else states
-
-    def logits(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Scores at the labelled tokens only; call inside the route.
-
-        Returns:
-            Logits [labelled, tags] and int32 [runs + 1], where each run's labelled tokens begin.
-            Tags that a run does not have are at minus infinity.
-        """
-        labelled = batch.labelled
-        hidden = self.hidden_states(batch)
-        if self.training:
-            hidden = self.route.dropout(hidden, self.head_dropout, HEAD_INDEX)
-        hidden = hidden.index_select(0, labelled.places).to(self.score_weight.dtype)
-        offsets = labelled.offsets_for_kernels
-        logits = grouped_linear(hidden, self.score_weight, offsets, self.score_bias)
-        if min(map(len, self.run_tags)) < logits.shape[1]:
-            logits = without_absent(logits, self.num_tags, labelled.runs)
-        return logits, labelled.run_offsets
-
-    def losses(self, batch: PackedBatch) -> Tensor:
-        """[runs], each the mean cross-entropy over that run's own labelled words.
-
-        A run without a labelled word in this batch has loss 0. Call inside the route, and run
-        backward inside it too: the route's guard raises otherwise.
-        """
-        logits = self.route.guard(self.logits(batch)[0])
-        _, label_ids, _, runs, _ = batch.labelled
-        per_word = F.cross_entropy(logits, label_ids, reduction="none")
-        return means_by_run(per_word, label_ids != IGNORED_LABEL, runs, self.num_runs)
 
     def forward(
         self,
@@ -368,33 +258,3 @@ class UnmaskedForTokenClassification(Labeler):
             masked = labels.masked_fill(~kept, IGNORED_LABEL)
             loss = F.cross_entropy(logits.flatten(0, 1), masked.flatten())
         return TokenClassifierOutput(loss=loss, logits=logits)  # pyright: ignore[reportArgumentType]
-
-    @torch.no_grad()
-    def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
-        """For every run and sentence, [words kept, its tags]: the softmax at first sub-tokens."""
-        batch = self.batch(runs)
-        was_training = self.training
-        self.eval()
-        with self.route(batch):
-            logits, _ = self.logits(batch)
-        self.train(was_training)
-        scores = logits.float().softmax(dim=-1).cpu()
-        counts = [sum(x != IGNORED_LABEL for x in s.label_ids) for run in runs for s in run]
-        parts = iter(scores.split(counts))
-        pairs = zip(runs, self.run_tags, strict=True)
-        return [[next(parts)[:, : len(tags)] for _ in run] for run, tags in pairs]
-
-    def verify_mask(self, run: int = 0) -> MaskProof:
-        """Probe every layer: does it see what the configuration of `run` says?"""
-        return self.verify_masks([run])[0]
-
-    def verify_masks(self, runs: Iterable[int] | None = None) -> list[MaskProof]:
-        """The same for several runs at once, in their order; default: all."""
-        chosen = set(range(self.num_runs) if runs is None else runs)
-
-        def forward(batch: PackedBatch) -> None:
-            with self.route(batch):
-                self.hidden_states(batch)
-
-        probed = [config if run in chosen else None for run, config in enumerate(self.configs)]
-        return verify_runs(self.backbone, probed, forward)

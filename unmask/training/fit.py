@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unmask.backbones import recomputing
-from unmask.model import UnmaskedForTokenClassification
+from unmask.labeler_stack import LabelerStack
 from unmask.ranks import Ranks
 from unmask.training.checkpoint import read_checkpoint, write_checkpoint
 from unmask.training.module import FusedRuns, Trainee
@@ -37,7 +37,7 @@ class Successor:
 
 
 def fit(
-    model: UnmaskedForTokenClassification,
+    model: LabelerStack,
     trainees: Sequence[Trainee],
     folders: Sequence[Path] | None = None,
     show_progress: bool = True,
@@ -102,14 +102,12 @@ def fit(
             _train(model, module, callbacks)
 
 
-def _prove(model: UnmaskedForTokenClassification, runs: Iterable[int]) -> None:
+def _prove(model: LabelerStack, runs: Iterable[int]) -> None:
     for proof in model.verify_masks(runs):
         proof.check()
 
 
-def _train(
-    model: UnmaskedForTokenClassification, module: FusedRuns, callbacks: list[Callback]
-) -> None:
+def _train(model: LabelerStack, module: FusedRuns, callbacks: list[Callback]) -> None:
     """Until all runs are through or, when there is somebody to tell, the first is."""
     recomputes = module.trainees[0].recipe.gradient_checkpointing
     if recomputes:
@@ -146,7 +144,7 @@ def _run(trainer: Trainer, module: FusedRuns) -> None:
         raise KeyboardInterrupt from None
 
 
-def _trainer(model: UnmaskedForTokenClassification, callbacks: list[Callback]) -> Trainer:
+def _trainer(model: LabelerStack, callbacks: list[Callback]) -> Trainer:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     on_gpu = model.device.type == "cuda"

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from unmask.data.alignment import EncodedSentence
+from unmask.labeler_stack import LabelerStack
 from unmask.lora import Draw
-from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import PackedBatch, pack
 from unmask.ranks import Ranks
 from unmask.recipe import Recipe
@@ -76,7 +76,7 @@ class Trainee:
 class FusedRuns(LightningModule):
     """Trains the runs of one stack, each as if it were alone."""
 
-    def __init__(self, model: UnmaskedForTokenClassification, trainees: Sequence[Trainee]) -> None:
+    def __init__(self, model: LabelerStack, trainees: Sequence[Trainee]) -> None:
         super().__init__()
         if model.num_runs != len(trainees):
             raise ValueError(f"the model holds {model.num_runs} runs, {len(trainees)} were given")

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from unmask.kernels import triton_is_installed
-from unmask.model import UnmaskedForTokenClassification
+from unmask.labeler_stack import LabelerStack
 from unmask.packing import PackedBatch
 
 SMALLEST_GRID = 64
@@ -43,13 +43,13 @@ class Size(NamedTuple):
     labelled: int
     longest: int
     stack: Any
-    """What recording fixes of the runs: the shapes of their adapters and heads."""
+    """What recording fixes of the runs: see `LabelerStack.widths`."""
 
 
 class Passes:
     """Takes packs of one stack, gives losses, and adds to the gradients of stacked parameters."""
 
-    def __init__(self, model: UnmaskedForTokenClassification, with_graphs: bool) -> None:
+    def __init__(self, model: LabelerStack, with_graphs: bool) -> None:
         self.model = model
         self.with_graphs = with_graphs
         self.parameters = list(model.stacked_parameters().values())
@@ -99,8 +99,7 @@ class Passes:
         model = self.model
         longest = _next_power_of_2(max(batch.max_seqlen, SMALLEST_GRID))
         labelled = len(batch.labelled.places)
-        stack = (model.run_lora, tuple(map(len, model.run_tags)))
-        return Size(batch.num_tokens, batch.num_sentences, labelled, longest, stack)
+        return Size(batch.num_tokens, batch.num_sentences, labelled, longest, model.widths)
 
     def _pass(self, batch: PackedBatch, keys: Tensor, factors: Tensor) -> Tensor:
         with self.model.route(batch, keys):
@@ -185,7 +184,7 @@ class _Graph(NamedTuple):
         return self.losses.clone()
 
 
-def can_be_recorded(model: UnmaskedForTokenClassification) -> bool:
+def can_be_recorded(model: LabelerStack) -> bool:
     """Whether runs are told apart on the device alone, by the kernels."""
     known = model.loaded.dtype in (torch.float32, torch.float16, torch.bfloat16)
     return model.device.type == "cuda" and known and triton_is_installed()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from unmask.analysis.scoring import score, score_table
 from unmask.data.sentence import Sentence
-from unmask.model import UnmaskedForTokenClassification
+from unmask.labeler_stack import LabelerStack
 from unmask.ranks import Ranks
 from unmask.tagging import predict_tags
 from unmask.training.checkpoint import BEST_FILE, PARTIAL
@@ -69,7 +69,7 @@ class Validation(Callback):
                 for name, tensor in module.model.run_parameters(run).items():
                     tensor.copy_(kept[name])
 
-    def _look_at(self, model: UnmaskedForTokenClassification, run: int, trainee: Trainee) -> None:
+    def _look_at(self, model: LabelerStack, run: int, trainee: Trainee) -> None:
         sentences: list[Sequence[Sentence]] = [()] * model.num_runs
         sentences[run] = self.watch.sentences
         tags, num_cut = predict_tags(model, sentences, trainee.recipe.max_subtokens)[run]
@@ -91,7 +91,7 @@ class Validation(Callback):
             f"{score_table(scores)}"
         )
 
-    def _keep(self, model: UnmaskedForTokenClassification, run: int) -> None:
+    def _keep(self, model: LabelerStack, run: int) -> None:
         self.best[run] = {
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in model.run_parameters(run).items()
