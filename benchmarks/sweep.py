@@ -39,10 +39,10 @@ from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
 from unmask.recipe import PRESETS, Recipe, load_recipe
-from unmask.sweep.estimate import bytes_in_words, estimate
 from unmask.sweep.memory import MemoryMeter
 from unmask.training.checkpoint import Progress
 from unmask.training.environment import describe_environment
+from unmask.training.estimate import bytes_in_words, estimate
 from unmask.training.module import FusedRuns, Trainee
 from unmask.training.optimizer import build_optimizer
 

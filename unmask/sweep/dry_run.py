@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from unmask.data.sentence import Corpus
 from unmask.results.ledger import Ledger
-from unmask.sweep.estimate import bytes_in_words, estimate, flops_in_words, free_memory
 from unmask.sweep.execute import load_one, open_ledger, runs_on
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.train import encode_training_split
+from unmask.training.estimate import bytes_in_words, estimate, flops_in_words, free_memory
 
 
 def describe(settings: SweepSettings, corpus: Corpus) -> Iterator[str]:

@@ -6,19 +6,16 @@ takes what no other has, and waits for what others have in case they die.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-import torch
-
-from unmask.errors import is_out_of_memory
 from unmask.ranks import Ranks
 from unmask.results.run import Run
 from unmask.sweep.job import Job
 from unmask.sweep.locks import Claim
+from unmask.training.out_of_memory import fits_in_memory
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """While other processes have all that is left."""
@@ -74,12 +71,11 @@ class StackLoop:
             with self._claimed(pending) as stack:
                 if not stack:
                     time.sleep(SECONDS_BETWEEN_LOOKS)
-                elif not _fits_in_memory(stack, work):
+                elif not fits_in_memory(partial(work, stack), len(stack)):
                     self.width = len(stack) // 2
                     self.job.console.print(
                         f"warning: out of memory; runs per forward pass from here: {self.width}"
                     )
-                    _free_cached_memory()
 
     @contextmanager
     def _claimed(self, pending: Callable[[], Sequence[Run]]) -> Iterator[Stack]:
@@ -88,24 +84,3 @@ class StackLoop:
             stack = Stack(self.job, pending, claims)
             stack.extend(stack.claim(self.width))
             yield stack
-
-
-def _fits_in_memory(stack: Stack, work: Callable[[Stack], None]) -> bool:
-    """Do a stack; False when memory ran out and a smaller one is worth a try.
-
-    A function of its own because the tensors of the stack live as long as the exception.
-    """
-    try:
-        work(stack)
-    except Exception as error:
-        # Processes that train together are out of step by now.
-        if len(stack) == 1 or Ranks.here().size > 1 or not is_out_of_memory(error):
-            raise
-        return False
-    return True
-
-
-def _free_cached_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -20,7 +20,6 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.ranks import Ranks
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
-from unmask.sweep.estimate import Cost, bytes_in_words, estimate, free_memory
 from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
 from unmask.sweep.memory import MemoryMeter
@@ -29,6 +28,7 @@ from unmask.sweep.stack_loop import Stack, StackLoop
 from unmask.training.batches import encode_split
 from unmask.training.checkpoint import Progress, delete_checkpoint
 from unmask.training.environment import peak_memory_bytes
+from unmask.training.estimate import Cost, bytes_in_words, estimate, free_memory
 
 
 def train_missing(job: Job) -> None:

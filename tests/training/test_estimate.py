@@ -6,8 +6,8 @@ from unmask.data.alignment import EncodedSentence
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification, configuration
 from unmask.recipe import PRESETS, load_recipe
-from unmask.sweep import estimate as module
-from unmask.sweep.estimate import MAX_FUSED, Cost, estimate, free_memory
+from unmask.training import estimate as module
+from unmask.training.estimate import MAX_FUSED, Cost, estimate, free_memory
 
 CPU = torch.device("cpu")
 
