@@ -43,7 +43,7 @@ HIDDEN, RANK = 4096, 64
 TRITON_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 FLOATS = {"log_sum", "delta", "cos", "sin", "inverse"}
 """Tensors of float32 whatever the model computes in."""
-INTEGERS = {"cu_seqlens", "run_offsets", "keys"}
+INTEGERS = {"cu_seqlens", "run_offsets", "draws"}
 SCALARS = {
     "scale": "fp32",
     "inner_scale": "fp32",

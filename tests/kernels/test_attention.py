@@ -150,6 +150,19 @@ def test_lower_precision_stays_near_the_float64_definition(dtype, tolerance, sof
         assert (a.double() - b).abs().max() <= tolerance * b.abs().max()
 
 
+def test_large_scores_are_not_rounded_to_bfloat16():
+    """Scores of order 30; the cap is that of the Triton kernels."""
+    exact, cu_seqlens = inputs([1, 33, 70])
+    rounded = tuple((3 * x.detach()).bfloat16().requires_grad_() for x in exact)
+    exact = tuple(x.detach().double().requires_grad_() for x in rounded)
+    rest = (cu_seqlens, 70, torch.tensor([False, False, True]), 0.35)
+    weight = torch.randn(exact[0].shape, dtype=torch.float64).bfloat16()
+    low = with_gradients(kernels.varlen_attention, rounded, rest, weight)
+    high = with_gradients(attention_reference.varlen_attention, exact, rest, weight.double())
+    for a, b in zip([low[0], *low[1]], [high[0], *high[1]], strict=True):
+        assert (a.double() - b).abs().max() <= 2.5e-2 * b.abs().max()
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_an_empty_sentence_among_others_changes_nothing(implementation):
     qkv, _ = inputs([40, 3])

@@ -160,7 +160,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if not weight.requires_grad:
         if _suits_triton(x, weight):
             from unmask.kernels.rows_triton import rms_norm as implementation
-        elif x.dtype == weight.dtype == torch.float32:
+        elif x.dtype == weight.dtype and x.dtype in (torch.float32, torch.bfloat16):
             from unmask.kernels.rows_pytorch import rms_norm as implementation
     with torch.cuda.device_of(x):
         return implementation(x, weight, eps)

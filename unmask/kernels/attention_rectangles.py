@@ -38,21 +38,25 @@ def varlen_attention(
     if cos is not None and sin is not None:
         angles = layout.angles(cos, sin, query.shape[1])
         query, key = rotate(query, *angles), rotate(key, *angles)
-    can_be_written_out = softcap is None and query.dtype in (torch.float32, torch.float64)
+    # Batched products in float16 are slow on a CPU.
+    can_be_written_out = softcap is None and query.dtype != torch.float16
     parts = layout.parts(LONGEST_WRITTEN_OUT) if can_be_written_out else []
     if len(parts) == 2:
         outputs = []
         for part in parts:
             q, k, v = (x.index_select(0, part.tokens) for x in (query, key, value))
-            flags = causal[part.sentences]
             outputs.append(
-                varlen_attention(q, k, v, part.cu_seqlens, max_seqlen, flags, scale, window)
+                varlen_attention(
+                    q, k, v, part.cu_seqlens, max_seqlen, causal[part.sentences], scale, window
+                )
             )
         order = torch.cat([part.tokens for part in parts]).argsort()
         return torch.cat(outputs).index_select(0, order)
-    masks = layout.masks(tuple(causal.tolist()), window, query.dtype)
+    flags = tuple(causal.tolist())
     if can_be_written_out and max(layout.lengths) <= LONGEST_WRITTEN_OUT:
-        return attend(query, key, value, layout, masks, scale)
+        precise = torch.promote_types(query.dtype, torch.float32)
+        return attend(query, key, value, layout, layout.masks(flags, window, precise), scale)
+    masks = layout.masks(flags, window, query.dtype)
     buffers = _Fill.apply(query, key, value, layout)
     rectangles = zip(*(layout.rectangles(buffer) for buffer in buffers), masks, strict=True)
     outputs = [

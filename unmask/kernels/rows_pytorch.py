@@ -1,7 +1,7 @@
 """What a decoder block does to each token by itself, in few passes of plain PyTorch.
 
-For a frozen weight and float32. The stock formula's backward keeps and reads every step; written
-out it needs the input and one number a token, and a quarter of the time.
+For a frozen weight in float32 or bfloat16. The stock formula's backward keeps and reads every step;
+written out it needs the input and one number a token, and a quarter of the time.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        precise = x.float()
+        inverse = torch.rsqrt(precise.square().mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(x, weight, inverse)
-        return x.mul(inverse).mul_(weight)
+        return precise.mul(inverse).to(x.dtype).mul_(weight)
 
     @staticmethod
     @once_differentiable
@@ -31,6 +32,8 @@ class _RmsNorm(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
-        above = grad_outputs[0] * weight
-        along = torch.linalg.vecdot(above, x).unsqueeze(-1) / x.shape[-1]
-        return above.mul_(inverse).addcmul_(x, along * inverse**3, value=-1), None, None
+        precise = x.float()
+        above = (grad_outputs[0] * weight).float()
+        along = torch.linalg.vecdot(above, precise).unsqueeze(-1) / x.shape[-1]
+        grad = above.mul_(inverse).addcmul_(precise, along * inverse**3, value=-1)
+        return grad.to(x.dtype), None, None
