@@ -37,6 +37,10 @@ def test_the_continual_check_runs_every_experiment():
             {"title": "x", "variants": {"small": {"commands": [["rm", "-r"]]}}},
             r"a command must begin with one of sweep, .*, got \['rm'\]",
         ),
+        (
+            {"title": "x", "variants": {"small": {"commands": [{"each": ["sweep"]}]}}},
+            r"config\.json is no configuration of an experiment: KeyError\('for'\)",
+        ),
     ],
 )
 def test_a_config_that_nobody_understands_is_refused(tmp_path, values, message):
@@ -48,3 +52,29 @@ def test_a_config_that_nobody_understands_is_refused(tmp_path, values, message):
 def test_a_folder_without_config_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         Experiment.read(tmp_path)
+
+
+def write(folder, *commands):
+    folder.mkdir()
+    text = json.dumps({"title": "x", "variants": {"small": {"commands": list(commands)}}})
+    (folder / "config.json").write_text(text)
+
+
+def test_commands_are_repeated_for_every_combination_of_values(tmp_path):
+    values = {"model": ["a", "b"], "seed": ["1", "2"]}
+    repeated = {"for": values, "commands": [["sweep", "{model}"], ["rdrr", "{model}-{seed}"]]}
+    write(tmp_path / "one", ["text"], repeated)
+    assert Experiment.read(tmp_path / "one").variants["small"].commands == (
+        ("text",),
+        *(("sweep", "a"), ("rdrr", "a-1"), ("sweep", "a"), ("rdrr", "a-2")),
+        *(("sweep", "b"), ("rdrr", "b-1"), ("sweep", "b"), ("rdrr", "b-2")),
+    )
+
+
+def test_commands_of_another_experiment_are_its_own(tmp_path):
+    write(tmp_path / "one", ["sweep", "x"])
+    write(tmp_path / "two", {"of": "one"}, ["rdrr"])
+    assert Experiment.read(tmp_path / "two").variants["small"].commands == (
+        ("sweep", "x"),
+        ("rdrr",),
+    )

@@ -3,12 +3,22 @@
 full   the paper's models and data, for whoever has both
 open   SmolLM2-135M and corpora that anyone may have
 small  minutes on a CPU; what the continual check runs
+
+Among the commands of a variant may stand, beside a command as a list of words:
+
+{"for": {"seed": ["120", "121"]}, "commands": [...]}   those commands for every value, of several
+                                                       names for every combination; "{seed}" in
+                                                       their words stands for the value
+{"of": "figure1_configurations"}                       those of another folder's same variant, so
+                                                       that both train once
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +67,7 @@ class Experiment:
                 name: Variant(
                     name,
                     tuple(part.get("models", ())),
-                    tuple(tuple(command) for command in part["commands"]),
+                    tuple(_commands(part["commands"], name, folder)),
                     tuple(part.get("claims", ())),
                 )
                 for name, part in values["variants"].items()
@@ -68,6 +78,26 @@ class Experiment:
         for variant in variants.values():
             _check(path, variant)
         return experiment
+
+
+def _commands(entries: Sequence[Any], variant: str, folder: Path) -> Iterator[tuple[str, ...]]:
+    """The commands that the entries of a variant stand for, in order."""
+    for entry in entries:
+        if not isinstance(entry, dict):
+            yield tuple(entry)
+        elif "of" in entry:
+            yield from Experiment.read(folder.parent / entry["of"]).variants[variant].commands
+        else:
+            for values in product(*entry["for"].values()):
+                filled = dict(zip(entry["for"], values, strict=True))
+                for command in entry["commands"]:
+                    yield tuple(_with_values(word, filled) for word in command)
+
+
+def _with_values(word: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word
 
 
 def _check(path: Path, variant: Variant) -> None:
