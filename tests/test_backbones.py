@@ -1,5 +1,7 @@
 """Where weights come from, in which order, and what is said when they cannot be had."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,14 +20,14 @@ from unmask.devices import choose_device
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    monkeypatch.setattr(backbones, "_why_not_on_hub", lambda *_: "no hub in reach (ConnectError)")
+    monkeypatch.setattr(backbones, "why_not_on_hub", lambda *_: "no hub in reach (ConnectError)")
 
 
 @pytest.fixture
 def hub(monkeypatch):
     """A hub that has everything; remembers what it was asked for."""
     asked = []
-    monkeypatch.setattr(backbones, "_why_not_on_hub", lambda *args: asked.append(args))
+    monkeypatch.setattr(backbones, "why_not_on_hub", lambda *args: asked.append(args))
     return asked
 
 
@@ -98,6 +100,56 @@ def test_offline_is_an_answer_of_its_own(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match="not in the cache, and HF_HUB_OFFLINE is set"):
         find_weights("roberta-base")
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """`answering(status, header, value)`: a hub that is there, and says this of every file."""
+    servers = []
+
+    def start(status, header, value):
+        class Hub(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.send_response(200 if self.path == "/" else status)
+                self.send_header(header, value)
+                self.end_headers()
+
+            def log_message(self, format, *args):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Hub))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{servers[-1].server_port}"
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, text in (("ENDPOINT", address), ("HUGGINGFACE_CO_URL_TEMPLATE", template)):
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", text)
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "value", "said"),
+    [
+        (404, "X-Error-Code", "EntryNotFound", "it holds no config.json"),
+        (404, "X-Error-Code", "RevisionNotFound", "it has no revision v7"),
+        (401, "X-Error-Code", "RepoNotFound", "the hub has no such model, or it is private: log"),
+        (403, "X-Error-Code", "GatedRepo", "its licence must be accepted first at https://"),
+        (
+            401,
+            "X-Error-Message",
+            "Invalid credentials in Authorization header",
+            "the hub answered 401",
+        ),
+    ],
+)
+def test_what_the_hub_answers_is_said_in_words(answering, status, header, value, said):
+    answering(status, header, value)
+    assert (backbones.why_not_on_hub("a/b", "v7") or "").startswith(said)
 
 
 def test_a_folder_is_taken_as_it_is(build, tiny_tokenizer, tmp_path):

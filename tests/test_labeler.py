@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -203,3 +206,73 @@ def test_evaluate_takes_sentences_records_and_data_sets_alike(labeler):
 def test_evaluate_refuses_what_is_not_labelled(labeler, given, message):
     with pytest.raises(ValueError, match=message):
         labeler.evaluate(given)
+
+
+def test_a_deep_copy_computes_the_same_bit_for_bit_and_for_itself(labeler):
+    tokens = torch.arange(5, 21).reshape(2, 8)
+    expected = labeler(tokens).logits
+    twin = copy.deepcopy(labeler)
+    assert torch.equal(twin(tokens).logits, expected)
+    short, long = (labeler.batch([[s]]) for s in encoded(labeler, "froze", "a river in the north"))
+    with twin.route(short):
+        alone = twin.hidden_states(short)
+    # Inside a route of the first one, whose pack is another: what an average of weights would do.
+    with labeler.route(long), twin.route(short):
+        assert torch.equal(twin.hidden_states(short), alone)
+    with torch.no_grad():
+        twin.score_weight.add_(1)
+    assert torch.equal(labeler(tokens).logits, expected)
+    twin.release()
+    assert torch.equal(labeler(tokens).logits, expected)
+
+
+def encoded(labeler, *texts):
+    return [labeler.encoder.encode_words(text.split(), 30) for text in texts]
+
+
+def test_pickling_is_refused_with_what_to_do_instead(labeler):
+    with pytest.raises(TypeError, match=r"labelers are not pickled: write one with save_pretrain"):
+        pickle.dumps(labeler)
+
+
+def test_threads_that_share_a_labeler_take_turns(labeler, texts):
+    expected = [labeler.predict(text) for text in texts]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(labeler.predict, texts)) == expected
+
+
+def test_autocast_changes_neither_predictions_nor_training(random_labeler):
+    labeler = random_labeler()
+    tokens, labels = torch.arange(5, 13)[None], torch.arange(8)[None] % 5
+
+    def step(enabled):
+        labeler.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            predicted, loss = labeler.predict(TEXT), labeler(tokens, labels=labels).loss
+        loss.backward()
+        return predicted, loss.item(), labeler.lora_layers[0][1].lora_B.grad.tolist()
+
+    assert step(enabled=True) == step(enabled=False)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("PER", r"labels is the text 'PER': give a list, such as \['PER'\]"),
+        (["O", "B-PER", "I-PER"], r'labels holds "O", which is a tag: give what the spans are cal'),
+    ],
+)
+def test_what_is_no_list_of_labels_is_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        UnmaskedForTokenClassification.from_pretrained("tiny", labels=labels, unmask="0110")
+
+
+def test_dtypes_and_devices_are_torchs_own_or_their_names():
+    one, other = (
+        UnmaskedForTokenClassification.from_pretrained(
+            "tiny", ["A"], "0110", dtype=dtype, device=device
+        )
+        for dtype, device in ((torch.bfloat16, torch.device("cpu")), ("bfloat16", "cpu"))
+    )
+    assert one.loaded.dtype == other.loaded.dtype == torch.bfloat16
+    assert one.device == other.device

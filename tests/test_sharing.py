@@ -6,6 +6,7 @@ import pytest
 from safetensors.torch import load_file
 
 from unmask import UnmaskedForTokenClassification
+from unmask.backbones import lacks
 from unmask.recipe import PAPER
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult
@@ -72,20 +73,30 @@ def test_a_backbone_that_nobody_else_has_is_refused(random_labeler, tmp_path):
 def test_a_labeler_is_fetched_from_its_folder_or_the_hub_and_nothing_else(saved, tmp_path):
     assert fetch(str(tmp_path / "saved")) == tmp_path / "saved"
     assert fetch("tiny") is None
-    assert fetch("nobody/has-this") is None
+    with pytest.raises(
+        FileNotFoundError, match="nobody/has-this is no folder of a labeler on this m"
+    ):
+        fetch("nobody/has-this")
+
+
+def test_a_model_on_the_hub_without_our_file_is_a_backbone(monkeypatch):
+    monkeypatch.setattr(
+        "unmask.sharing.why_not_on_hub", lambda name, revision, file, token: lacks(file)
+    )
+    assert fetch("owner/name") is None
 
 
 def test_a_hub_labeler_is_downloaded_without_more_than_its_files(saved, tmp_path, monkeypatch):
     asked = {}
 
-    def download(name, file, **settings):
+    def why_not(name, revision, file, token):
         asked["first"] = (name, file)
 
     def snapshot(name, allow_patterns, **settings):
         asked.update(settings, patterns=allow_patterns)
         return str(tmp_path / "saved")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("unmask.sharing.why_not_on_hub", why_not)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     labeler = UnmaskedForTokenClassification.from_pretrained("owner/labeler", revision="v1")
     assert (asked["revision"], asked["token"]) == ("v1", None)

@@ -132,7 +132,7 @@ class LoadedBackbone:
             digest.update(part.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def cast(self, dtype: str) -> None:
+    def cast(self, dtype: str | torch.dtype) -> None:
         """Compute in another dtype than the one that was loaded.
 
         Raises:
@@ -150,15 +150,16 @@ class LoadedBackbone:
         self.dtype = wanted
 
 
-def torch_dtype(name: str) -> torch.dtype:
+def torch_dtype(name: str | torch.dtype) -> torch.dtype:
     """The dtype of that name.
 
     Raises:
-        ValueError: for a name that no backbone computes in.
+        ValueError: for one that no backbone computes in.
     """
-    if name not in COMPUTE_DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(COMPUTE_DTYPES)}, got {name!r}")
-    return getattr(torch, name)
+    known = str(name).removeprefix("torch.")
+    if known not in COMPUTE_DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(COMPUTE_DTYPES)}, got {known!r}")
+    return getattr(torch, known)
 
 
 def own_names(targets: Iterable[str], is_encoder: bool) -> tuple[str, ...]:
@@ -187,7 +188,7 @@ def find_weights(name: str) -> Weights:
             )
         known = Backbone(hub_id=name)
     if known.hub_id is not None:
-        reason = _why_not_on_hub(known.hub_id, known.revision)
+        reason = why_not_on_hub(known.hub_id, known.revision)
         if reason is None:
             return Weights(name, known.hub_id, known.revision)
         if known.package is None:
@@ -201,9 +202,9 @@ def find_weights(name: str) -> Weights:
 
 def load_backbone(
     name: str,
-    dtype: str = "bfloat16",
+    dtype: str | torch.dtype = "bfloat16",
     quantization: str | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     resident: bool | None = None,
 ) -> LoadedBackbone:
     """Load and freeze a backbone.
@@ -225,9 +226,9 @@ def load_backbone(
 
 def load_causal_lm(
     name: str,
-    dtype: str = "bfloat16",
+    dtype: str | torch.dtype = "bfloat16",
     quantization: str | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     resident: bool | None = None,
 ) -> LoadedBackbone:
     """As `load_backbone`, with the head that predicts the next token, which stays unquantised.
@@ -241,9 +242,9 @@ def load_causal_lm(
 def _load(
     auto_class: Any,
     name: str,
-    dtype: str,
+    dtype: str | torch.dtype,
     quantization: str | None,
-    device: str | None,
+    device: str | torch.device | None,
     resident: bool | None,
 ) -> LoadedBackbone:
     compute_dtype = torch_dtype(dtype)
@@ -295,6 +296,46 @@ def _load(
         compute_dtype,
         notes,
     )
+
+
+def why_not_on_hub(
+    hub_id: str, revision: str | None = None, file: str = "config.json", token: str | None = None
+) -> str | None:
+    """None when the hub, or its local cache, has this file of a model; else the reason in words."""
+    from huggingface_hub import constants, errors, get_session, hf_hub_download
+    from huggingface_hub import try_to_load_from_cache as find_in_cache
+
+    if isinstance(find_in_cache(hub_id, file, revision=revision), str):
+        return None
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return "it is not in the cache, and HF_HUB_OFFLINE is set"
+    try:
+        # One question first: the download itself asks five times, half a minute without a network.
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception as error:  # the HTTP client's own errors, none of which share a base with ours
+        return f"no hub in reach ({type(error).__name__})"
+    try:
+        hf_hub_download(hub_id, file, revision=revision, token=token, etag_timeout=5)
+    except errors.GatedRepoError:
+        return f"its licence must be accepted first at https://huggingface.co/{hub_id}"
+    except errors.RepositoryNotFoundError:
+        return "the hub has no such model, or it is private: log in with `hf auth login`"
+    except errors.RevisionNotFoundError:
+        return f"it has no revision {revision}"
+    except errors.LocalEntryNotFoundError:
+        return "no hub in reach and nothing in the cache"
+    except errors.EntryNotFoundError:
+        return lacks(file)
+    except errors.HfHubHTTPError as error:
+        return f"the hub answered {error.response.status_code}"
+    except OSError as error:
+        return f"no hub in reach ({type(error).__name__})"
+    return None
+
+
+def lacks(file: str) -> str:
+    """The reason of `why_not_on_hub` where the model is there, but not this file of it."""
+    return f"it holds no {file}"
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -356,30 +397,3 @@ def _weights_in_package(name: str, backbone: Backbone) -> Weights:
     if path.is_file():
         return Weights(full_name, str(path.parent), None, path.name)
     return Weights(full_name, str(path))
-
-
-def _why_not_on_hub(hub_id: str, revision: str | None) -> str | None:
-    """None when the hub, or its local cache, has the model; else the reason in words."""
-    from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-
-    if isinstance(try_to_load_from_cache(hub_id, "config.json", revision=revision), str):
-        return None
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return "it is not in the cache, and HF_HUB_OFFLINE is set"
-    try:
-        # One question first: the download itself asks five times, half a minute without a network.
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception as error:  # the HTTP client's own errors, none of which share a base with ours
-        return f"no hub in reach ({type(error).__name__})"
-    try:
-        hf_hub_download(hub_id, "config.json", revision=revision, etag_timeout=5)
-    except GatedRepoError:
-        return f"its licence must be accepted first at https://huggingface.co/{hub_id}"
-    except LocalEntryNotFoundError:
-        return "no hub in reach and nothing in the cache"
-    except HfHubHTTPError as error:
-        return f"the hub answered {error.response.status_code}"
-    except OSError as error:
-        return f"no hub in reach ({type(error).__name__})"
-    return None

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 
 
-def choose_device(name: str | None, dtype: str = "float32", quantization: str | None = None) -> str:
+def choose_device(
+    device: str | torch.device | None,
+    dtype: str | torch.dtype = "float32",
+    quantization: str | None = None,
+) -> str:
     """The device asked for, or the fastest that can hold such weights: cuda, mps, cpu.
 
     Apple's GPUs know neither bitsandbytes' 4-bit weights nor float64.
@@ -14,10 +18,12 @@ def choose_device(name: str | None, dtype: str = "float32", quantization: str | 
         ValueError: for a device that is unknown or not there.
     """
     mps = torch.backends.mps.is_available()
-    if name is None:
+    is_double = str(dtype).removeprefix("torch.") == "float64"
+    if device is None:
         if torch.cuda.is_available():
             return "cuda"
-        return "mps" if mps and quantization is None and dtype != "float64" else "cpu"
+        return "mps" if mps and quantization is None and not is_double else "cpu"
+    name = str(device)
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or not (index or "0").isdecimal():
         raise ValueError(f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps")
@@ -26,6 +32,6 @@ def choose_device(name: str | None, dtype: str = "float32", quantization: str | 
         raise ValueError(
             f"there is no device {name}: PyTorch sees {count.get(kind, 1)} of its kind"
         )
-    if kind == "mps" and dtype == "float64":
+    if kind == "mps" and is_double:
         raise ValueError("mps has no float64: give another --dtype or --device cpu")
     return name

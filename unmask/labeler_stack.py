@@ -8,9 +8,10 @@ entered around forward and backward.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, Self
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,8 @@ class LabelerStack(nn.Module, ABC):
     """
 
     num_tags: Tensor
+    _unfuse: Callable[[], None]
+    """Gives the backbone its stock blocks back."""
 
     def __init__(
         self,
@@ -79,7 +82,27 @@ class LabelerStack(nn.Module, ABC):
         self.encoder = WordEncoder(loaded.tokenizer)
         # Single-run calls without a batch read the flags of the first configuration.
         self.previous_attention = install(self.backbone, self.configs[0])
+        self._fuse()
+
+    def _fuse(self) -> None:
         self._unfuse = fuse(self.backbone, lambda: self.route.longest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A stack of its own; its shortened blocks must not read the route of this one."""
+        self._unfuse()
+        try:
+            twin = memo[id(self)] = type(self).__new__(type(self))
+            vars(twin).update(copy.deepcopy({**self.__dict__, "_unfuse": None}, memo))
+        finally:
+            self._fuse()
+        twin._fuse()
+        return twin
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "labelers are not pickled: write one with save_pretrained(folder) and read it with "
+            "from_pretrained(folder), or keep its state_dict()"
+        )
 
     def _add_heads(self, generators: Sequence[torch.Generator]) -> None:
         """Fresh heads, each drawn from its run's generator."""

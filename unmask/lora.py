@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from threading import Lock, get_ident
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,9 @@ class Draw:
 class Route:
     """Which run every token of the current batch belongs to. One per model.
 
+    Threads that use one model take turns. Autocast is off inside: the backbone's dtype decides what
+    is computed in, wherever the call comes from.
+
     Raises:
         RuntimeError: when entered twice, read outside, or left before backward.
     """
@@ -118,7 +121,15 @@ class Route:
         self._keys: Tensor | None = None
         self._rows: dict[int, int] = {}
         self._ticket = 0
-        self._tickets = count(1)
+        self._last_ticket = 0
+        self._turn = Lock()
+        self._thread: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Route:
+        """The same modules, no batch."""
+        twin = memo[id(self)] = Route()
+        twin._rows = dict(self._rows)
+        return twin
 
     def add_dropout(self, module: int) -> None:
         """Tell of a module that drops elements, by a number of its own."""
@@ -131,15 +142,19 @@ class Route:
     @contextmanager
     def __call__(self, batch: PackedBatch, draw: Draw | Tensor | None = None) -> Iterator[None]:
         """Hold `batch` until the block ends; `draw`, or `keys` of it, switches dropout on."""
-        if self._batch is not None:
+        if self._thread == get_ident():
             raise RuntimeError("the route is already entered: one batch at a time")
-        if isinstance(draw, Draw):
-            draw = self.keys(draw).to(batch.token_ids.device, non_blocking=True)
-        self._batch, self._keys, self._ticket = batch, draw, next(self._tickets)
-        try:
-            yield
-        finally:
-            self._batch, self._keys, self._ticket = None, None, 0
+        device = batch.token_ids.device
+        with self._turn, torch.autocast(device.type, enabled=False):
+            if isinstance(draw, Draw):
+                draw = self.keys(draw).to(device, non_blocking=True)
+            self._last_ticket += 1
+            self._thread, self._ticket = get_ident(), self._last_ticket
+            self._batch, self._keys = batch, draw
+            try:
+                yield
+            finally:
+                self._batch, self._keys, self._ticket, self._thread = None, None, 0, None
 
     @property
     def batch(self) -> PackedBatch:

@@ -67,7 +67,12 @@ def save(model: Any, folder: Path, run: int = 0) -> None:
     _write_json(folder / CONFIG_FILE, _own_config(model, run))
 
 
-def load_saved(cls: Any, folder: Path, dtype: str | None = None, device: str | None = None) -> Any:
+def load_saved(
+    cls: Any,
+    folder: Path,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> Any:
     """Load what `save` wrote: the backbone from where it came, the rest from `folder`.
 
     Raises:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from unmask.backbones import lacks, why_not_on_hub
 from unmask.card import CARD_FILE, hub_id_of
 from unmask.results.record import RECORD_FILE
 from unmask.saved_folder import CONFIG_FILE, PEFT_CONFIG_FILE
@@ -69,25 +70,30 @@ def push(
 
 
 def fetch(name: str, revision: str | None = None, token: str | None = None) -> Path | None:
-    """The folder of a saved labeler: a local one, or a copy of one on a hub; None for neither.
+    """The folder of a saved labeler: a local one, or a copy of one on a hub; None for a backbone.
 
     Only the files of a labeler are downloaded, at `revision` (a commit, tag or branch).
+
+    Raises:
+        FileNotFoundError: for what is neither here nor to be had from the hub, with the reason.
     """
     folder = Path(name)
     if is_saved(folder):
         return folder
     if hub_id_of(name) != name:
         return None
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import snapshot_download
 
-    try:
-        which: dict[str, Any] = {"revision": revision, "token": token}
-        hf_hub_download(name, CONFIG_FILE, etag_timeout=5, **which)
-        files = ["*.json", "*.safetensors", "*.txt", "*.model", CARD_FILE]
-        return Path(snapshot_download(name, allow_patterns=files, **which))
-    except (HfHubHTTPError, OSError):
+    reason = why_not_on_hub(name, revision, CONFIG_FILE, token)
+    if reason == lacks(CONFIG_FILE):
         return None
+    if reason is not None:
+        raise FileNotFoundError(
+            f"{name} is no folder of a labeler on this machine, and cannot be fetched from the hub "
+            f"either: {reason}"
+        )
+    files = ["*.json", "*.safetensors", "*.txt", "*.model", CARD_FILE]
+    return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=files))
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

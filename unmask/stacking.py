@@ -76,8 +76,10 @@ def labels_of_each(
     ((('LOC', 'PER'),), (('PER',), ('LOC',)))
 
     Raises:
-        ValueError: when there are more or fewer than runs, or a run has none.
+        ValueError: when there are more or fewer than runs, a run has none, or they are no labels.
     """
+    if isinstance(labels, str):
+        raise ValueError(f"labels is the text {labels!r}: give a list, such as [{labels!r}]")
     shared = [label for label in labels if isinstance(label, str)]
     own_labels = [own for own in labels if not isinstance(own, str)]
     each = own_labels or [shared] * num_runs
@@ -85,4 +87,10 @@ def labels_of_each(
         raise ValueError(f"labels for {len(each)} runs, but there are {num_runs}")
     if not all(each):
         raise ValueError("labels is empty: give at least one entity label")
+    for own in each:
+        if "O" in own:
+            raise ValueError(
+                'labels holds "O", which is a tag: give what the spans are called, such as '
+                'labels=["PER", "LOC"], without "B-" and "I-"'
+            )
     return tuple(tuple(sorted(set(own))) for own in each)
