@@ -2,9 +2,11 @@
 
 Estimates, and called so wherever they are printed. Memory counts what a block keeps for backward
 when all its weights are frozen (5 hidden-sized tensors, keys and values, 3 MLP-sized ones, the
-weights of attention) at the tokens of the largest batch that is to be expected. Held against stacks
-on a CPU it was 2 % high for sixteen runs of SmolLM2-135M, right for eight and sixteen of the
-embedded backbone, and 15 % low for one and for eighty (benchmarks/results).
+weights of attention) at the tokens of the largest batch that is to be expected. On a CPU it is held
+against resident memory, which allocators fragment: 2 % high for sixteen runs of SmolLM2-135M in
+float32 (benchmarks/results), but a quarter low for four in bfloat16 and two in float32, and a third
+low for one; the embedded backbone takes some 40 MiB more whatever its runs. `SHARE_OF_MEMORY`
+leaves room for that.
 """
 
 from __future__ import annotations
