@@ -145,3 +145,25 @@ def random_labeler():
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bytes_kept():
+    """`bytes_kept(model, batch, draw)`: what a forward pass keeps for backward, without weights."""
+
+    def count(model, batch, draw=None):
+        kept = {}
+
+        def keep(tensor):
+            storage = tensor.untyped_storage()
+            # Held, or its address may come again.
+            kept[storage.data_ptr()] = tensor, storage.nbytes()
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, model.route(batch, draw):
+            model.losses(batch)
+        own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        return sum(size for address, (_, size) in kept.items() if address not in own)
+
+    return count

@@ -179,3 +179,10 @@ def test_labelled_tokens_are_found_once_and_travel_with_the_batch():
         assert labelled.run_offsets.tolist() == [0, 2, 2, 4]
         assert labelled.run_offsets.dtype == torch.int32
         assert pack_or_copy.labelled is labelled
+
+
+def test_every_token_knows_its_run_also_beside_empty_ones():
+    words = {n: EncodedSentence("s", (5,) * n, (0,) * n, (0,) * n, 0) for n in (1, 2, 3)}
+    batch = pack([[], [words[2], words[1]], [], [words[3]], []], [[True]] * 5)
+    assert batch.runs.tolist() == [1, 1, 1, 3, 3, 3]
+    assert batch.runs.dtype == torch.int64

@@ -123,6 +123,14 @@ class PackedBatch:
         return self.cu_seqlens.diff()
 
     @cached_property
+    def runs(self) -> Tensor:
+        """int64 [T], whose each token is. Made where the batch is, without waiting for it."""
+        device = self.token_ids.device
+        ends = self.run_offsets_for_kernels[1:].to(device)
+        places = torch.arange(self.num_tokens, dtype=ends.dtype, device=device)
+        return torch.bucketize(places, ends, right=True)
+
+    @cached_property
     def labelled(self) -> Labelled:
         """The tokens at which something is predicted. Found on the CPU, before `to`."""
         places = (self.label_ids != IGNORED_LABEL).nonzero().flatten()

@@ -149,12 +149,16 @@ def test_a_frozen_input_gets_no_gradient_and_costs_no_product(monkeypatch):
 
 
 @settings(deadline=None, max_examples=40)
-@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=5))
-def test_grouped_linear_equals_a_loop(counts):
+@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=5), has_bias=st.booleans())
+def test_grouped_linear_equals_a_loop(counts, has_bias):
     (_, x, weight, _), offsets = inputs(counts)
-    loop = [row @ weight[run].T for run, part in enumerate(x.split(counts)) for row in part]
+    bias = torch.arange(3.0 * len(counts), dtype=x.dtype).view(-1, 3) if has_bias else None
+    added = x.new_zeros(len(counts), 3) if bias is None else bias
+    loop = [
+        row @ weight[run].T + added[run] for run, part in enumerate(x.split(counts)) for row in part
+    ]
     expected = torch.stack(loop) if loop else x.new_zeros(0, 3)
-    assert_exact(kernels.grouped_linear(x, weight, offsets), expected)
+    assert_exact(kernels.grouped_linear(x, weight, offsets, bias), expected)
 
 
 def test_grouped_linear_takes_tokens_in_any_memory_layout():

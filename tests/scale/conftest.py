@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 
 from unmask.data import lookright
+from unmask.data.tasks import load_task
+from unmask.scale.plan import Checkpoint
+from unmask.scale.pretrain import pretrain
 from unmask.scale.settings import SMALL
 from unmask.scale.text import train_tokenizer, write_tokens
 
@@ -38,3 +41,20 @@ def smallest():
     recipe = replace(SMALL.recipe, batch_size=4, accumulation=3, epochs=2, learning_rate=4e-3)
     shape = {"hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "vocab_size": 400}
     return replace(SMALL, checkpoints_per_epoch=2, recipe=recipe, **shape)
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    return load_task("lookright", limit_train=48, limit_validation=20)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(smallest, tokens, tokenizer, tmp_path_factory):
+    """The last checkpoint of each kind, the decoder in both shapes; by kind and shape."""
+    found = {}
+    for kind, shape in (("encoder", "roberta"), ("decoder", "roberta"), ("decoder", "llama")):
+        folder = tmp_path_factory.mktemp(f"{kind}-{shape}")
+        settings = replace(smallest, decoder_shape=shape)
+        pretrain(kind, settings, tokens.chunks(64), tokenizer, folder, "r")
+        found[kind, shape] = Checkpoint(kind, "0123abcd", 4, folder / "04")
+    return found

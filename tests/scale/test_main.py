@@ -72,6 +72,7 @@ def test_other_settings_want_another_folder(pretrained, text_folder, capsys):
         (["--checkpoints", "9"], "has no checkpoint 9; there are 5"),
         (["--limit-validation", "0"], "--limit-validation must be at least 1"),
         (["--task", "nosuch"], "unknown task 'nosuch'"),
+        (["--fuse", "0"], "'0' is not a number of runs, nor auto"),
     ],
 )
 def test_what_cannot_be_finetuned_is_refused(pretrained, capsys, arguments, message):

@@ -65,22 +65,12 @@ def test_state_of_a_run_is_that_of_its_trained_tensors(load_random):
     assert cost.bytes_per_run == pytest.approx(16 * trained, rel=0.2)
 
 
-def test_activations_are_those_that_are_kept_for_backward(load_random):
+def test_activations_are_those_that_are_kept_for_backward(load_random, bytes_kept):
     loaded = load_random(hidden_size=64, head_dim=16, intermediate_size=192)
     recipe = load_recipe("quick", lora_rank=4, batch_size=16)
     train = sentences(*[32] * 16)
     model = labeler(loaded, recipe).train()
-    batch, kept = model.batch([train]), {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = tensor, storage.nbytes()  # held, or its address may come again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), model.route(batch):
-        model.losses(batch)
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    counted = sum(size for address, (_, size) in kept.items() if address not in own)
+    counted = bytes_kept(model, model.batch([train]))
     without = estimate(loaded, load_recipe("quick", lora_rank=4, batch_size=1), sentences(1))
     estimated = estimate(loaded, recipe, train).bytes_per_run - without.bytes_per_run
     # Tables of angles, kept once for all layers, and the head's tensors are left out.

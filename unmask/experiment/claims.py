@@ -26,7 +26,7 @@ from unmask.results.statistics import (
     validation_test_correlation,
 )
 from unmask.scale.figure import scores_by_task
-from unmask.scale.finetune import VARIANTS
+from unmask.scale.plan import VARIANTS
 
 DIGITS = 4
 

@@ -32,19 +32,19 @@ def grouped_linear(
     x: Tensor, weight: Tensor, run_offsets: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Shapes and meaning as in `unmask.kernels.grouped_linear`."""
-    if bias is not None:
-        counts = run_offsets.diff().long().to(x.device)
-        added = bias.repeat_interleave(counts, dim=0, output_size=len(x))
-        return grouped_linear(x, weight, run_offsets) + added
     runs = weight.shape[0]
+    biases = [None] * runs if bias is None else bias.unbind()
     if runs == 1:
-        return F.linear(x, weight.squeeze(0))
+        return F.linear(x, weight.squeeze(0), biases[0])
     counts = run_offsets.diff().tolist()
     if len(set(counts)) == 1:
-        return torch.bmm(_by_run(x, runs), weight.transpose(1, 2)).flatten(0, 1)
+        by_run, turned = _by_run(x, runs), weight.transpose(1, 2)
+        if bias is None:
+            return torch.bmm(by_run, turned).flatten(0, 1)
+        return torch.baddbmm(bias[:, None], by_run, turned).flatten(0, 1)
     # unbind, because indexing one run's weight would cost a gradient as large as all runs' each.
-    pieces = zip(x.split(counts), weight.unbind(), strict=True)
-    return torch.cat([F.linear(piece, own) for piece, own in pieces])
+    pieces = zip(x.split(counts), weight.unbind(), biases, strict=True)
+    return torch.cat([F.linear(*piece) for piece in pieces])
 
 
 class _BatchedProducts:

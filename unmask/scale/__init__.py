@@ -7,5 +7,6 @@ its causal mask, the decoder without (Dukić and Šnajder, ACL Findings 2024, se
     text -> tokens.bin -> pretrain --- encoder/00 ... 50 ---- finetune -> ledger -> figure
                                   \--- decoder/00 ... 50 ---/
 
-Here all parameters are trained, so nothing is shared between runs: seeds run one after another.
+Here all parameters are trained, so a stack holds weights of its own for each run: all seeds, and of
+a decoder both masks, of one checkpoint go through one forward and backward pass.
 """

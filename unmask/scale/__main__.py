@@ -27,7 +27,8 @@ examples:
   python -m unmask.scale figure --out results/scale
 
 On a laptop: --preset small for the first two, and --task lookright for the second. The same
-command again does what is still missing; a killed one loses at most five minutes."""
+command again does what is still missing; a killed one loses at most five
+minutes of pre-training, or the fine-tunings that were under way."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -116,6 +117,14 @@ def _finetune_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=_numbers, default=(120, 121, 122, 123, 124), metavar="N,N")
     _recipe_flags(parser, "sentences a micro-batch")
+    parser.add_argument(
+        "--fuse",
+        default="auto",
+        type=_fuse,
+        metavar="N",
+        help="runs that share a forward pass, of those that begin with one checkpoint; auto: as "
+        "many as the memory holds (default: auto)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -159,7 +168,8 @@ def _finetune(arguments: argparse.Namespace, study: Any, console: Any) -> None:
     recipe = with_recipe_flags(FINETUNING_PRESETS[arguments.preset], arguments)
     console.print(f"recipe: {recipe.to_dict()}")
     checkpoints = study.checkpoints(arguments.checkpoints)
-    study.finetune(checkpoints, corpus, recipe, arguments.seeds, _device(arguments.device))
+    device = _device(arguments.device)
+    study.finetune(checkpoints, corpus, recipe, arguments.seeds, device, arguments.fuse)
 
 
 def pretraining_from(arguments: argparse.Namespace) -> Pretraining:
@@ -196,6 +206,12 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers") from None
+
+
+def _fuse(text: str) -> int | None:
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs, nor auto")
+    return None if text == "auto" else int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from unmask.results.figures import COLORS
 from unmask.results.run import RunResult
 from unmask.results.statistics import Comparison, Summary, compare, f1_of, summarize
-from unmask.scale.finetune import VARIANTS, parse_name, variant_of
+from unmask.scale.plan import VARIANTS, parse_name, variant_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

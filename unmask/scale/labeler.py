@@ -1,8 +1,8 @@
-"""A sequence labeler of which every parameter is trained: backbone and head, no adapters.
+"""Sequence labelers of which every parameter is trained: backbones and heads, no adapters.
 
-It takes the same packs, the same attention and the same proof of the mask as labelers with
-adapters do. The one thing that is easy to get wrong: its backbone must be a fresh copy for every
-run, since training changes it.
+They take the same packs, the same attention, the same trainer and the same proof of the mask as
+labelers with adapters do. The one thing that is easy to get wrong: the backbone must be a fresh
+copy for every stack, since training changes it.
 """
 
 from __future__ import annotations
@@ -11,94 +11,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from unmask.attention import install
-from unmask.backbones import LoadedBackbone, Weights, quiet_transformers
+from unmask.backbones import LoadedBackbone, Weights, quiet_transformers, torch_dtype
 from unmask.config import UnmaskConfig
-from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
-from unmask.data.tags import tag_names
-from unmask.packing import PackedBatch, pack
-from unmask.verify import MaskProof, verify
+from unmask.labeler_stack import LabelerStack
+from unmask.lora import route_dropout
+from unmask.scale.stacked_layers import stack_layers
 
 
-class FullLabeler(nn.Module):
-    """One token classifier.
-
-    Attributes:
-        tags: IOB2 tags of the labels, "O" first.
-        config: which layers look right.
-    """
-
-    num_runs = 1
+class FullLabelers(LabelerStack):
+    """R token classifiers that begin with the same backbone and share nothing from then on."""
 
     def __init__(
         self,
         loaded: LoadedBackbone,
         labels: Sequence[str],
-        config: UnmaskConfig,
-        seed: int,
+        configs: Sequence[UnmaskConfig],
+        seeds: Sequence[int],
         head_dropout: float,
+        compute_dtype: str = "float32",
     ) -> None:
-        super().__init__()
-        self.loaded = loaded
-        self.backbone = loaded.model
-        self.config = config
-        self.tags = tag_names(labels)
-        self.run_tags = (self.tags,)
-        self.encoder = WordEncoder(loaded.tokenizer)
-        install(self.backbone, config)
-        hidden = self.backbone.config.hidden_size
-        self.dropout = nn.Dropout(head_dropout)
-        self.score = nn.Linear(hidden, len(self.tags), device=self.backbone.device)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            drawn = torch.empty(len(self.tags), hidden).normal_(0, 0.02, generator=generator)
-            self.score.weight.copy_(drawn)
-            self.score.bias.zero_()
+        """A fresh stack of as many runs as `configs` has entries.
 
-    def batch(self, sentences: Sequence[EncodedSentence]) -> PackedBatch:
-        """Sentences end to end, on the model's device."""
-        return pack([sentences], [self.config.causal]).to(self.backbone.device)
+        Args:
+            loaded: what all runs begin with, in the dtype of trained weights; it is used up.
+            labels: entity labels of all runs.
+            configs: which layers look right, for each run.
+            seeds: of each run's head and dropout.
+            head_dropout: before the heads of all runs.
+            compute_dtype: of products in the backbone.
+        """
+        super().__init__(loaded, labels, configs, seeds, head_dropout)
+        stack_layers(self.backbone, len(configs), self.route, torch_dtype(compute_dtype))
+        route_dropout(self.backbone, self.route, first_index=0)
+        self._add_heads([torch.Generator().manual_seed(seed) for seed in seeds])
 
-    def hidden_states(self, batch: PackedBatch) -> Tensor:
-        """[tokens, hidden]."""
-        return self.backbone(
-            input_ids=batch.token_ids[None],
-            position_ids=batch.position_ids[None] + self.loaded.position_offset,
-            packed=batch,
-        ).last_hidden_state[0]
+    def run_parameters(self, run: int) -> dict[str, Tensor]:
+        """See `LabelerStack`."""
+        return {name: stacked.data[run] for name, stacked in self.stacked_parameters().items()}
 
-    def logits(self, batch: PackedBatch) -> Tensor:
-        """[labelled, tags], at first sub-tokens."""
-        labelled = batch.label_ids != IGNORED_LABEL
-        return self.score(self.dropout(self.hidden_states(batch)[labelled]))
-
-    def loss(self, batch: PackedBatch) -> Tensor:
-        """Mean cross-entropy over the labelled words; 0 where there are none."""
-        labels = batch.label_ids[batch.label_ids != IGNORED_LABEL]
-        losses = F.cross_entropy(self.logits(batch).float(), labels, reduction="sum")
-        return losses / max(len(labels), 1)
-
-    @torch.no_grad()
-    def probabilities(self, runs: Sequence[Sequence[EncodedSentence]]) -> list[list[Tensor]]:
-        """For the one run and every sentence, [words kept, tags]."""
-        (sentences,) = runs
-        was_training = self.training
-        self.eval()
-        scores = self.logits(self.batch(sentences)).float().softmax(dim=-1).cpu()
-        self.train(was_training)
-        return [list(scores.split([sentence.num_words for sentence in sentences]))]
-
-    def verify_mask(self) -> MaskProof:
-        """Probe every layer: does it see what the configuration says?"""
-        was_training = self.training
-        self.eval()
-        proof = verify(self.backbone, self.config, self.hidden_states)
-        self.train(was_training)
-        return proof
+    def stacked_parameters(self) -> dict[str, nn.Parameter]:
+        """See `LabelerStack`."""
+        backbone = dict(self.backbone.named_parameters())
+        return {**backbone, "score.weight": self.score_weight, "score.bias": self.score_bias}
 
 
 def load_checkpoint(folder: Path, name: str, device: str = "cpu") -> LoadedBackbone:

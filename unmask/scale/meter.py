@@ -60,12 +60,16 @@ class Meter:
         facts = f"loss {progress.train_loss[-1]:.3f}, {speed:,.0f} tokens a second"
         self._show(progress.steps, num_steps, self.first[0], facts)
 
+    def show_part(self, done: float, total: int) -> None:
+        """Fine-tunings on their way, parts of them counted."""
+        self._show(done, total, 0, "in training")
+
     def show_run(self, result: RunResult, done: int, total: int) -> None:
         """A fine-tuning that ended."""
         f1 = result.scores["validation"]["f1"]
         self._show(done, total, 0, f"{result.run.name}: validation F1 {f1:.3f}")
 
-    def _show(self, done: int, total: int, done_before: int, facts: str) -> None:
+    def _show(self, done: float, total: int, done_before: int, facts: str) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=total, facts=facts)
             return
@@ -73,8 +77,8 @@ class Meter:
         if now - self.last_line < self.seconds_between_lines and done < total:
             return
         self.last_line = now
-        left = (now - self.started) / max(done - done_before, 1) * (total - done)
-        self.console.print(f"{self.title}: {done}/{total}, {facts}, {_duration(left)} left")
+        left = (now - self.started) / max(done - done_before, 1e-9) * (total - done)
+        self.console.print(f"{self.title}: {done:.0f}/{total}, {facts}, {_duration(left)} left")
 
 
 def _duration(seconds: float) -> str:

@@ -24,8 +24,8 @@ from unmask.recipe import Recipe
 from unmask.results.figures import save_png
 from unmask.results.ledger import Ledger
 from unmask.scale.figure import checkpoint_figure, checkpoint_table, scores_by_task
-from unmask.scale.finetune import Checkpoint, finetune, missing, planned
 from unmask.scale.meter import Meter
+from unmask.scale.plan import Checkpoint, missing, planned
 from unmask.scale.pretrain import CHECKPOINT_SECONDS, forget_state, pretrain
 from unmask.scale.settings import KINDS, Pretraining
 from unmask.scale.text import TokenFile, load_tokenizer, train_tokenizer, write_tokens
@@ -170,12 +170,25 @@ class Study:
         recipe: Recipe,
         seeds: Sequence[int],
         device: str,
+        fuse: int | None = None,
     ) -> None:
-        """The missing fine-tunings, each written down as it ends.
+        """The missing fine-tunings, those of a checkpoint together, each stack written as it ends.
+
+        Args:
+            checkpoints: what to begin with.
+            corpus: to train and to score on.
+            recipe: of all runs.
+            seeds: of each variant.
+            device: "cpu" or "cuda".
+            fuse: runs that share a forward pass; None: as many as the memory holds.
 
         Raises:
             ValueError: when sentences may be longer than what the models were pre-trained on.
         """
+        # Not above: pre-training and drawing have no use for a trainer, which loads slowly.
+        from unmask.scale.finetune import Finetuning
+        from unmask.scale.stacks import StackLoop
+
         settings = self.settings()
         context = settings.recipe.max_subtokens
         if recipe.max_subtokens > context:
@@ -189,11 +202,9 @@ class Study:
         )
         to_do = missing(self.ledger, plan)
         self.console.print(f"{len(plan)} runs, {len(plan) - len(to_do)} of them already there")
-        with Meter(self.console, corpus.name) as meter:
-            for number, (checkpoint, run) in enumerate(to_do, start=1):
-                result = finetune(checkpoint, run, corpus, device)
-                self.ledger.append_run(result)
-                meter.show_run(result, number, len(to_do))
+        if to_do:
+            finetuning = Finetuning.of(corpus, recipe, self.tokenizer(), device)
+            StackLoop(finetuning, self.ledger, self.console).work_off(to_do, fuse)
 
     def write_pages(self) -> list[Path]:
         """Figure and tables, from the ledger alone."""

@@ -19,16 +19,16 @@ from unmask.data.tags import tag_names
 from unmask.model import UnmaskedForTokenClassification
 from unmask.ranks import Ranks
 from unmask.results.record import RunRecord
-from unmask.results.run import Run, RunResult
+from unmask.results.run import Run
 from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
 from unmask.sweep.memory import MemoryMeter
 from unmask.sweep.stack import Member, Share, train_shares
 from unmask.sweep.stack_loop import Stack, StackLoop
 from unmask.training.batches import encode_split
-from unmask.training.checkpoint import Progress, delete_checkpoint
-from unmask.training.environment import peak_memory_bytes
+from unmask.training.checkpoint import delete_checkpoint
 from unmask.training.estimate import Cost, bytes_in_words, estimate, free_memory
+from unmask.training.result import in_one_line, run_result
 
 
 def train_missing(job: Job) -> None:
@@ -108,14 +108,15 @@ def record(
     seconds = (time.monotonic() - started) / len(ended)
     proofs = model.verify_masks(ended)
     for (place, member), own, proof in zip(ended.items(), scores, proofs, strict=True):
-        result = _result(job, member.run, member.trainee.progress, own, seconds)
+        done = (member.run, member.trainee.progress, own, seconds, job.environment)
+        result = run_result(*done, job.loaded.model.device)
         folder = job.folder(member.run)
         if Ranks.here().is_first:
             model.save_pretrained(folder, place, replace(job.facts, result=result, proof=proof))
             RunRecord(result, job.loaded.load_from, job.settings.data()).write(folder)
         job.ledger.append_run(result)
         delete_checkpoint(folder)
-        job.console.print(_in_one_line(result, job.told_apart))
+        job.console.print(in_one_line(result, job.told_apart))
     return [own["f1"] for own in scores]
 
 
@@ -151,41 +152,3 @@ def _first_width(job: Job, costs: Sequence[Cost], num_missing: int) -> int:
         f"{bytes_in_words(free)} are free"
     )
     return width
-
-
-def _result(job: Job, run: Run, progress: Progress, validation: dict, seconds: float) -> RunResult:
-    return RunResult(
-        run=run,
-        scores={"validation": validation},
-        curves=_curves(progress),
-        timings={
-            "train_seconds": progress.seconds,
-            "train_tokens": progress.tokens,
-            "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
-            "validation_seconds": seconds,
-            "peak_memory_bytes": peak_memory_bytes(job.loaded.model.device),
-        },
-        # `fit` trains nothing whose proof fails.
-        environment={**job.environment, "mask_proof": "every layer agreed"},
-        status="diverged" if progress.diverged else "finished",
-    )
-
-
-def _curves(progress: Progress) -> dict[str, list[float]]:
-    curves = {"train_loss": progress.train_loss}
-    if progress.validation_f1:
-        curves["validation_f1"] = progress.validation_f1
-        curves["validation_step"] = list(map(float, progress.validation_step))
-    return curves
-
-
-def _in_one_line(result: RunResult, apart: str) -> str:
-    name = f"{result.run.name}{apart}"
-    if result.status == "diverged":
-        steps = len(result.curves["train_loss"])
-        return (
-            f"warning: {name} diverged: its loss or gradient was no finite number at "
-            f"step {steps}; it counts for nothing (a smaller --learning-rate may help)"
-        )
-    f1, seconds = result.scores["validation"]["f1"], result.timings["train_seconds"]
-    return f"done: {name}, validation F1 {f1:.3f}, {seconds:.3g} s of training"

@@ -2,7 +2,8 @@
 
 Estimates, and called so wherever they are printed. Memory counts what a block keeps for backward
 when all its weights are frozen (5 hidden-sized tensors, keys and values, 3 MLP-sized ones, the
-weights of attention) at the tokens of the largest batch that is to be expected. On a CPU it is held
+weights of attention) at the tokens of the largest batch that is to be expected; where all weights
+are trained, also what norms and dropout keep (12, and 2 MLP-sized ones). On a CPU it is held
 against resident memory, which allocators fragment: 2 % high for sixteen runs of SmolLM2-135M in
 float32 (benchmarks/results), but a quarter low for four in bfloat16 and two in float32, and a third
 low for one; the embedded backbone takes some 40 MiB more whatever its runs. `SHARE_OF_MEMORY`
@@ -64,38 +65,74 @@ class Cost:
 
 
 def estimate(loaded: LoadedBackbone, recipe: Recipe, train: Sequence[EncodedSentence]) -> Cost:
-    """Cost of one run of `recipe` on the training split `train`."""
-    config = loaded.model.config
-    hidden, layers = config.hidden_size, config.num_hidden_layers
+    """Cost of one run of `recipe` on the training split `train`.
+
+    A recipe without `lora_targets` trains all parameters.
+    """
     linear = sum(
         module.in_features * module.out_features
         for module in loaded.model.modules()
         if isinstance(module, nn.Linear)  # bitsandbytes' 4-bit layer is one too
     )
-    heads = config.num_attention_heads
-    key_value = hidden * getattr(config, "num_key_value_heads", heads) // heads
-    adapter = recipe.lora_rank * layers * (3 * hidden + key_value)
-    trained = adapter + LABELS_ASSUMED * hidden
     state = 2 if recipe.optimizer == "paged_adamw_8bit" else 8
-    item = getattr(torch, recipe.compute_dtype).itemsize
+    head = LABELS_ASSUMED * loaded.model.config.hidden_size
+    if recipe.lora_targets:
+        trained = _adapter(loaded, recipe) + head
+        bytes_of_weights = trained * (8 + state)
+        flops_per_token = 4 * linear + 6 * trained
+    else:
+        trained = sum(p.numel() for p in loaded.model.parameters()) + head
+        item = getattr(torch, recipe.compute_dtype).itemsize
+        # Products keep weights in their dtype; a recorded pass has gradients of its own.
+        narrowed = item if item < 4 else 0
+        recorded = 4 if loaded.model.device.type == "cuda" else 0
+        bytes_of_weights = trained * (8 + state + narrowed + recorded)
+        flops_per_token = 6 * (linear + head)
     lengths = np.array([len(sentence.token_ids) for sentence in train])
+    tokens_per_sentence = float(lengths.mean())
+    schedule = Schedule.of(recipe, len(train))
+    batch_size = min(recipe.batch_size, len(train))
+    activations = _kept_per_token(loaded, recipe, lengths) * _largest_batch(lengths, batch_size)
+    return Cost(
+        backbone_bytes=sum(p.numel() * p.element_size() for p in loaded.model.parameters()),
+        bytes_per_run=int(bytes_of_weights + activations),
+        tokens_per_run=int(tokens_per_sentence * schedule.num_microbatches * batch_size),
+        flops_per_token=flops_per_token,
+    )
+
+
+def _adapter(loaded: LoadedBackbone, recipe: Recipe) -> int:
+    """Weights of the adapters of one run."""
+    config = loaded.model.config
+    widths = 3 * config.hidden_size + _key_value(loaded)
+    return recipe.lora_rank * config.num_hidden_layers * widths
+
+
+def _key_value(loaded: LoadedBackbone) -> int:
+    """Features of keys, and of values."""
+    config = loaded.model.config
+    heads = config.num_attention_heads
+    return config.hidden_size * getattr(config, "num_key_value_heads", heads) // heads
+
+
+def _kept_per_token(loaded: LoadedBackbone, recipe: Recipe, lengths: np.ndarray) -> float:
+    """Bytes that backward needs of a token, in all layers."""
+    config, key_value = loaded.model.config, _key_value(loaded)
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    item = getattr(torch, recipe.compute_dtype).itemsize
     kept = 5 * hidden + 2 * key_value + 3 * config.intermediate_size + 4 * recipe.lora_rank
-    per_layer = item * (kept + heads * _places_seen(lengths))
+    if not recipe.lora_targets:
+        # Norms and the stream between layers stay in the dtype of the weights.
+        item = max(item, 4)
+        kept = 12 * hidden + 2 * key_value + 2 * config.intermediate_size
+    per_layer = item * (kept + config.num_attention_heads * _places_seen(lengths))
     per_token = layers * per_layer
     if recipe.gradient_checkpointing:
         per_token = layers * hidden * item + per_layer
     if loaded.model.device.type == "cuda":
         # A recorded pass keeps its memory while packs of a new size are still passed plainly.
         per_token *= 2
-    tokens_per_sentence = float(lengths.mean())
-    schedule = Schedule.of(recipe, len(train))
-    batch_size = min(recipe.batch_size, len(train))
-    return Cost(
-        backbone_bytes=sum(p.numel() * p.element_size() for p in loaded.model.parameters()),
-        bytes_per_run=int(trained * (8 + state) + per_token * _largest_batch(lengths, batch_size)),
-        tokens_per_run=int(tokens_per_sentence * schedule.num_microbatches * batch_size),
-        flops_per_token=4 * linear + 6 * trained,
-    )
+    return per_token
 
 
 def _largest_batch(lengths: np.ndarray, batch_size: int) -> float:
