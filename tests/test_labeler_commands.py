@@ -197,13 +197,40 @@ def test_push_uploads_what_was_staged(saved, monkeypatch, capsys):
             return address
 
         def upload_folder(self, repo_id, folder_path, commit_message):
-            uploaded[repo_id] = {path.name for path in Path(folder_path).iterdir()}
+            uploaded[repo_id] = {
+                path.name: path.read_bytes() for path in Path(folder_path).iterdir()
+            }
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("unmask.sharing.why_out_of_reach", lambda: None)
     main(["push", str(saved), "me/labeler"])
     assert capsys.readouterr().out == "https://hub/me/labeler\n"
     assert "adapter_model.safetensors" in uploaded["me/labeler"]
     assert "model.safetensors" not in uploaded["me/labeler"]
+    assert b'from_pretrained("me/labeler")' in uploaded["me/labeler"]["README.md"]
+
+
+def test_push_without_a_hub_is_one_line(saved, monkeypatch, capsys):
+    monkeypatch.setattr("unmask.sharing.why_out_of_reach", lambda: "no hub in reach (ConnectError)")
+    code, said = fails(capsys, "push", saved, "me/labeler")
+    assert code == 1
+    assert said == (
+        "unmask push: error: me/labeler cannot be uploaded: no hub in reach (ConnectError)\n"
+    )
+
+
+def test_a_labeler_may_be_one_on_a_hub(saved, labeler, monkeypatch, capsys):
+    monkeypatch.setattr("unmask.model.fetch", lambda *_: saved)
+    stdin(monkeypatch, TEXT)
+    main(["predict", "me/labeler", "-"])
+    spans = json.loads(capsys.readouterr().out)["spans"]
+    assert [span["text"] for span in spans] == [span["text"] for span in labeler.predict(TEXT)]
+
+
+def test_calibrate_needs_a_folder_to_write_to(data_dir, capsys):
+    code, said = fails(capsys, "calibrate", "me/labeler", "--data-dir", data_dir)
+    assert code == 2
+    assert "me/labeler is no folder of a labeler, to keep the temperature in" in said
 
 
 def test_serve_listens_where_it_is_told(saved, monkeypatch, capsys):
@@ -236,10 +263,20 @@ def test_a_folder_that_is_no_labeler_is_refused(command, tmp_path, data_dir, cap
     }
     code, said = fails(capsys, command, tmp_path, *extra.get(command, []))
     assert code == 2
-    assert "is not a folder written by save_pretrained or a sweep" in said
+    assert re.search(
+        "is not a folder written by save_pretrained|is no folder of a labeler, to", said
+    )
 
 
 def test_reproduce_refuses_what_is_no_record(tmp_path, capsys):
     code, said = fails(capsys, "reproduce", tmp_path)
     assert code == 2
     assert "run.json; give the run.json of a sweep's run" in said
+    (tmp_path / "run.json").write_text("")
+    _, said = fails(capsys, "reproduce", tmp_path)
+    assert said.endswith(
+        "run.json is no record of a run: Expecting value: line 1 column 1 (char 0)\n"
+    )
+    (tmp_path / "run.json").write_text("{}")
+    _, said = fails(capsys, "reproduce", tmp_path)
+    assert said.endswith("run.json is no record of a run: it lacks 'format_version'\n")

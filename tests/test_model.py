@@ -329,7 +329,7 @@ def test_an_encoder_takes_no_code(minilm):
 
 def test_a_decoder_needs_one(tiny):
     with pytest.raises(
-        ValueError, match='is a decoder: say which layers look right: unmask="0110"'
+        ValueError, match='is a decoder: say which layers look right, such as unmask="0110"'
     ):
         configuration(tiny.loaded, None)
 

@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 
 from unmask import UnmaskedForTokenClassification
-from unmask.backbones import lacks
+from unmask.hub import lacks
 from unmask.recipe import PAPER
 from unmask.results.record import RunRecord
 from unmask.results.run import Run, RunResult

@@ -53,7 +53,8 @@ def configuration(
         return UnmaskConfig((True,) * num_layers)
     if unmask is None:
         raise ValueError(
-            f'{loaded.weights.name} is a decoder: say which layers look right: unmask="0110"'
+            f"{loaded.weights.name} is a decoder: say which layers look right, such as "
+            'unmask="0110" (on the command line --unmask 0110)'
         )
     if isinstance(unmask, UnmaskConfig):
         return unmask

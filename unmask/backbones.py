@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from unmask.devices import choose_device
+from unmask.hub import why_not_on_hub
 from unmask.quantization import bitsandbytes_config, quantize_linears, settle_residence
 from unmask.recipe import COMPUTE_DTYPES
 
@@ -296,46 +296,6 @@ def _load(
         compute_dtype,
         notes,
     )
-
-
-def why_not_on_hub(
-    hub_id: str, revision: str | None = None, file: str = "config.json", token: str | None = None
-) -> str | None:
-    """None when the hub, or its local cache, has this file of a model; else the reason in words."""
-    from huggingface_hub import constants, errors, get_session, hf_hub_download
-    from huggingface_hub import try_to_load_from_cache as find_in_cache
-
-    if isinstance(find_in_cache(hub_id, file, revision=revision), str):
-        return None
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return "it is not in the cache, and HF_HUB_OFFLINE is set"
-    try:
-        # One question first: the download itself asks five times, half a minute without a network.
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception as error:  # the HTTP client's own errors, none of which share a base with ours
-        return f"no hub in reach ({type(error).__name__})"
-    try:
-        hf_hub_download(hub_id, file, revision=revision, token=token, etag_timeout=5)
-    except errors.GatedRepoError:
-        return f"its licence must be accepted first at https://huggingface.co/{hub_id}"
-    except errors.RepositoryNotFoundError:
-        return "the hub has no such model, or it is private: log in with `hf auth login`"
-    except errors.RevisionNotFoundError:
-        return f"it has no revision {revision}"
-    except errors.LocalEntryNotFoundError:
-        return "no hub in reach and nothing in the cache"
-    except errors.EntryNotFoundError:
-        return lacks(file)
-    except errors.HfHubHTTPError as error:
-        return f"the hub answered {error.response.status_code}"
-    except OSError as error:
-        return f"no hub in reach ({type(error).__name__})"
-    return None
-
-
-def lacks(file: str) -> str:
-    """The reason of `why_not_on_hub` where the model is there, but not this file of it."""
-    return f"it holds no {file}"
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

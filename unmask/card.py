@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from unmask.verify import MaskProof
 
 CARD_FILE = "README.md"
+OWN_FOLDER = "THIS FOLDER"
+"""What the card loads the labeler from, until it has an address."""
 NUM_EXAMPLES = 4
 NUM_TEXTS = 3
 METRICS = ("f1", "precision", "recall")
@@ -153,15 +155,30 @@ def _opening(model: Any, run: int, facts: CardFacts) -> str:
     return (
         f"# {_name(model, run)}\n\n"
         f"A sequence labeler: {model.loaded.weights.name}, frozen, with LoRA adapters and a linear "
-        "head. Some of its decoder layers look right as well as left (see the mask below).\n\n"
+        f"head. {_view(model, run)}\n\n"
         "```python\n"
         "from unmask import UnmaskedForTokenClassification\n\n"
-        'model = UnmaskedForTokenClassification.from_pretrained("THIS FOLDER")\n'
+        f'model = UnmaskedForTokenClassification.from_pretrained("{OWN_FOLDER}")\n'
         f"model.predict({json.dumps(text, ensure_ascii=False)})\n"
         "```\n\n"
-        "Load it with `unmask`. PEFT alone would load the adapters onto a causal model, silently."
-        + said
+        f"Load it with `unmask`.{_warning(model, run)}" + said
     )
+
+
+def _view(model: Any, run: int) -> str:
+    if model.loaded.is_encoder:
+        return "It is an encoder: every layer looks both ways."
+    flags = model.configs[run].bidirectional
+    if not any(flags):
+        return "Its decoder layers all look left only (see the mask below)."
+    which = "All" if all(flags) else "Some"
+    return f"{which} of its decoder layers look right as well as left (see the mask below)."
+
+
+def _warning(model: Any, run: int) -> str:
+    if model.loaded.is_encoder or not any(model.configs[run].bidirectional):
+        return ""
+    return " PEFT alone would load the adapters onto a causal model, silently."
 
 
 def _labels(labels: Sequence[str], facts: CardFacts) -> str:
@@ -220,10 +237,14 @@ def _training(facts: CardFacts) -> str:
     rows = [("seed", str(run.seed)), ("data fingerprint", run.data_fingerprint), ("run id", run.id)]
     rows += [(name, str(value)) for name, value in run.recipe.to_dict().items()]
     rows += sorted(facts.result.environment.items())
-    rows += [(name, f"{value:.6g}") for name, value in sorted(facts.result.timings.items())]
+    rows += [(name, _number(value)) for name, value in sorted(facts.result.timings.items())]
     return "## Training\n\n`unmask reproduce run.json` trains this run again.\n\n" + _table(
         ("setting", "value"), rows
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _limits() -> str:

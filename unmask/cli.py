@@ -19,7 +19,7 @@ from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
 from unmask.sweep import commands as sweep_commands
-from unmask.sweep.data_flags import REPAIR_HELP
+from unmask.sweep.data_flags import DEVICE_HELP, REPAIR_HELP
 
 if TYPE_CHECKING:
     from unmask.data.sentence import Corpus
@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors(f"unmask {name}", "--debug" in argv, resumes):
         command = commands.get(name)
         if command is None or not command.get_default("takes_config"):
-            arguments = parser.parse_args(argv)
+            arguments, unknown = parser.parse_known_args(argv)
+            if unknown:
+                commands[name].error(f"unrecognized arguments: {' '.join(unknown)}")
             arguments.do(arguments)
             return
         arguments = parse(command, argv[1:])
@@ -191,15 +193,13 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda, else mps, else cpu)"
-    )
+    command.add_argument("--device", metavar="NAME", help=DEVICE_HELP)
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-t", "--task", default="data", help="task, or a name for your own files")
-    command.add_argument("-d", "--data-dir", type=Path, metavar="DIR")
+    command.add_argument("-t", "--task", help="task, or a name for your own files")
+    command.add_argument("-d", "--data-dir", type=Path, metavar="DIR", help="folder of your files")
     command.add_argument("--train-from", metavar="SPLIT[:SHARE]")
     command.add_argument("--validation-from", metavar="SPLIT:SHARE")
     command.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
@@ -209,8 +209,10 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 def _load(arguments: argparse.Namespace) -> Corpus:
     from unmask.data.tasks import load_task
 
+    if arguments.task is None and arguments.data_dir is None:
+        raise ValueError("no data: give --task NAME, or --data-dir DIR for files of your own")
     return load_task(
-        arguments.task,
+        arguments.task or "data",
         arguments.data_dir,
         train_from=arguments.train_from,
         validation_from=arguments.validation_from,

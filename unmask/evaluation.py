@@ -91,7 +91,8 @@ class Evaluation:
         for name, (found, total) in (report.recall_by_exposure or {}).items():
             lines.append(f"  of {total} spans {name} in training, {found} found")
         for name, (found, total) in report.recall_by_length.items():
-            lines.append(f"  of {total} spans of {name}, {found} found")
+            if total:
+                lines.append(f"  of {total} spans of {name}, {found} found")
         return "\n".join(lines)
 
     def _worst(self, num_worst: int) -> list[str]:

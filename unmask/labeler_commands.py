@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.errors import RUN_TIME_ERROR
+from unmask.sweep.data_flags import DEVICE_HELP
 
 if TYPE_CHECKING:
     from unmask.data.sentence import Corpus
@@ -79,9 +80,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def calibrate(arguments: argparse.Namespace) -> None:
     """Fit the temperature of a labeler's scores on a split and store it in its folder."""
-    from unmask.saving import store_temperature
+    from unmask.saving import is_saved, store_temperature
 
     corpus = arguments.load(arguments)
+    if not is_saved(Path(arguments.model)):
+        raise ValueError(f"{arguments.model} is no folder of a labeler, to keep the temperature in")
     labeler = _load_labeler(arguments)
     found = labeler.calibrate(corpus.split(arguments.split))
     store_temperature(Path(arguments.model), found.temperature)
@@ -156,10 +159,8 @@ def add_to(
 
     def add_one(name: str, do: object, text: str) -> argparse.ArgumentParser:
         command = add(name, do, text)
-        command.add_argument("model", help="folder of a saved labeler")
-        command.add_argument(
-            "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda, else mps, else cpu)"
-        )
+        command.add_argument("model", help="folder of a saved labeler, or owner/name on a hub")
+        command.add_argument("--device", metavar="NAME", help=DEVICE_HELP)
         command.add_argument("--debug", action="store_true", help="show where an error came from")
         return command
 
@@ -207,22 +208,24 @@ def add_to(
     command = add("reproduce", reproduce, "train a recorded run again and compare its score")
     command.add_argument("record", type=Path, help="run.json, or the folder that holds it")
     command.add_argument("-d", "--data-dir", type=Path, help="if the data is elsewhere now")
-    command.add_argument("--device", metavar="NAME")
+    command.add_argument("--device", metavar="NAME", help=DEVICE_HELP)
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
 
 def _load_labeler(arguments: argparse.Namespace) -> UnmaskedForTokenClassification:
+    from unmask.card import hub_id_of
     from unmask.model import UnmaskedForTokenClassification
     from unmask.saving import is_saved
 
-    if not is_saved(Path(arguments.model)):
-        raise ValueError(f"{arguments.model} is not a folder written by save_pretrained or a sweep")
+    name = arguments.model
+    if not is_saved(Path(name)) and hub_id_of(name) != name:
+        raise ValueError(f"{name} is not a folder written by save_pretrained or a sweep")
     settings: dict[str, Any] = {"device": arguments.device}
     return UnmaskedForTokenClassification.from_pretrained(arguments.model, **settings)
 
 
 def _check_input(name: str) -> None:
-    if name != "-" and not Path(name).is_file():
+    if name != "-" and (Path(name).is_dir() or not Path(name).exists()):
         raise FileNotFoundError(f"there is no file {name}; give a text file, or - for stdin")
 
 

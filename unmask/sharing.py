@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from unmask.backbones import lacks, why_not_on_hub
-from unmask.card import CARD_FILE, hub_id_of
+from unmask.card import CARD_FILE, OWN_FOLDER, hub_id_of
+from unmask.hub import lacks, why_not_on_hub, why_out_of_reach
 from unmask.results.record import RECORD_FILE
 from unmask.saved_folder import CONFIG_FILE, PEFT_CONFIG_FILE
 from unmask.saving import is_saved
@@ -56,12 +56,23 @@ def push(
     token: str | None = None,
     commit_message: str = "Add labeler",
 ) -> str:
-    """Upload `stage`d files to a model repository, made if need be; returns its address."""
+    """Upload `stage`d files to a model repository, made if need be; returns its address.
+
+    Raises:
+        ValueError: as `stage`.
+        ConnectionError: when no hub answers.
+        OSError: huggingface_hub's own, when it refuses.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi(token=token, library_name="unmask")
     with tempfile.TemporaryDirectory() as folder:
         stage(labeler, Path(folder))
+        card = Path(folder) / CARD_FILE
+        text = card.read_text(encoding="utf-8")
+        card.write_text(text.replace(OWN_FOLDER, repo_id), encoding="utf-8")
+        if (reason := why_out_of_reach()) is not None:
+            raise ConnectionError(f"{repo_id} cannot be uploaded: {reason}")
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=address.repo_id, folder_path=folder, commit_message=commit_message

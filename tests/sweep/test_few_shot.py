@@ -1,5 +1,6 @@
 """The few-shot curve: one point a size, from what the ledger has or lacks."""
 
+from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
@@ -18,7 +19,10 @@ def flags(data_dir, tmp_path):
 
 def test_every_size_is_a_point_with_the_spread_over_seeds(flags, tmp_path, capsys, monkeypatch):
     main([*flags, "--sizes", "40,8", "--seeds", "1,2"])
-    said = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert "1 runs" not in printed.err
+    assert "2 runs (8 sentences), 0 of them already in" in printed.err
+    said = printed.out.splitlines()
     results = Ledger(tmp_path / "out" / "ledger.jsonl").results()
     assert len({(one.run.data_fingerprint, one.run.seed) for one in results}) == 4
     assert not any("test" in one.scores for one in results)
@@ -33,6 +37,15 @@ def test_every_size_is_a_point_with_the_spread_over_seeds(flags, tmp_path, capsy
     monkeypatch.setattr("unmask.sweep.stack.fit", None)  # nothing is left to train
     main([*flags, "--sizes", "8,40", "--seeds", "1,2"])
     assert capsys.readouterr().out.splitlines() == said
+
+
+def test_results_lie_apart_from_those_of_a_sweep_unless_said(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    at = flags.index("--out")
+    main([*flags[:at], *flags[at + 2 :], "--sizes", "8", "--seeds", "1"])
+    assert "1 run (8 sentences), 0 of them already in" in capsys.readouterr().err
+    assert Path("results/tiny-small/few-shot/ledger.jsonl").exists()
+    assert not Path("results/tiny-small/ledger.jsonl").exists()
 
 
 @pytest.mark.parametrize(

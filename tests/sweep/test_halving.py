@@ -1,6 +1,7 @@
 """Weak configurations leave early; what finishes is what it would have been anyway."""
 
 import json
+import re
 
 import pytest
 from safetensors.torch import load_file
@@ -50,6 +51,7 @@ def halved(sweep):
 
 def test_what_finishes_equals_the_sweep_without_halving(halved, sweep, tmp_path):
     assert len(halved.by_name) < 6
+    assert re.search(r"step 2: left out from here on: [01]{4}(, [01]{4})*\n", halved.said)
     whole = sweep(configs=CODES[:6], seeds=(120,), max_steps=8, test="none", out=tmp_path / "whole")
     for name, result in halved.by_name.items():
         other = whole.by_name[name]

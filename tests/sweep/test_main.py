@@ -483,6 +483,8 @@ def test_rates_share_a_stack_and_stand_apart_in_ledger_and_table(small, capsys):
     main([*small, "--learning-rates", "1e-2,2e-2", "--lora-ranks", "2,4"])
     said = capsys.readouterr()
     assert "runs per forward pass: 8," in said.err
+    assert said.err.count("recipe: ") == 4
+    assert "recipe: the same with learning_rate=0.02\n" in said.err
     assert "small/0110/seed120 (lora rank 4, learning rate 0.02), validation F1" in said.err
     assert said.err.count("chosen on validation: ") == 4
     results = Ledger(Path(small[small.index("--out") + 1]) / "ledger.jsonl").results()

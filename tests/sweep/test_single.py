@@ -45,7 +45,7 @@ def test_the_test_split_can_be_left_alone(flags, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], 'tiny is a decoder: say which layers look right: unmask="0110"'),
+        ([], 'tiny is a decoder: say which layers look right, such as unmask="0110"'),
         (["--unmask", "01102"], "unmasking code '01102' is not a string of 0s and 1s"),
         (["--unmask", "0110", "--learning-rate", "1e30"], "diverged: its loss was no finite numb"),
     ],

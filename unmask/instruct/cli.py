@@ -95,7 +95,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--lang", choices=("en", "zh"), default="en", help="of the passages, for seqgpt"
     )
     parser.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, ... (default: cuda, else mps, else cpu)"
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps (default: cuda, else mps, else cpu)",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
 

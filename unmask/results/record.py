@@ -56,8 +56,10 @@ class RunRecord:
             version = values.pop("format_version")
             load_from, data = values.pop("load_from"), values.pop("data")
             result = RunResult.from_dict(values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no record of a run: {error!r:.200}") from None
+        except KeyError as error:
+            raise ValueError(f"{path} is no record of a run: it lacks {error}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no record of a run: {error!s:.200}") from None
         if version != FORMAT_VERSION:
             raise ValueError(f"{path} has format version {version!r}, expected {FORMAT_VERSION}")
         return cls(result, load_from, data)

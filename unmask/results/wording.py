@@ -14,6 +14,15 @@ SURE = 0.05
 """Corrected p-values above this are not called sure."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "run"), counted(0, "run")
+    ('1 run', '0 runs')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def answer(findings: Findings) -> str:
     """The choice and its scores in one or two sentences."""
     chosen = findings.chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from unmask.config_file import add_config_flags, parse, to_yaml
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 from unmask.sweep.combinations import names_in, one_by_one
-from unmask.sweep.data_flags import add_data_flags, data_settings
+from unmask.sweep.data_flags import DEVICE_HELP, add_data_flags, data_settings
 from unmask.sweep.search_flags import add_search_flags, search_from
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ DEFAULT_MODEL = "tiny"
 DEFAULT_TASK = "lookright"
 BASELINES_WITH_HUB = ("roberta-base", "roberta-large")
 BASELINE_WITHOUT_HUB = "minilm-l6"
+
+CHECKPOINT_HELP = (
+    "time between checkpoints, the most that a kill can cost; 0: after every step (default: 60)"
+)
 
 EXAMPLES = """\
 examples:
@@ -141,16 +145,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score validation after every epoch, for learning curves; --patience does it anyway",
     )
-    how.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda:1, ... (default: cuda, else mps, else cpu)"
-    )
+    how.add_argument("--device", metavar="NAME", help=DEVICE_HELP)
     how.add_argument(
         "--checkpoint-seconds",
         type=float,
         default=60.0,
         metavar="X",
-        help="time between checkpoints, the most that a kill can cost; 0: after every step "
-        "(default: 60)",
+        help=CHECKPOINT_HELP,
     )
     how.add_argument(
         "--track",
@@ -236,15 +237,14 @@ def run(arguments: argparse.Namespace) -> None:
     corpora = _corpora(sweeps)
     for note in dict.fromkeys(note for corpus in corpora for note in corpus.notes):
         console.print(f"note: {note}")
-    for settings, corpus in zip(sweeps, corpora, strict=True):
-        recipe = ", ".join(f"{name}={value}" for name, value in settings.recipe.to_dict().items())
+    for recipe in _recipes_in_words(one.recipe for one in sweeps):
         console.print(f"recipe: {recipe}")
-        if arguments.dry_run:
-            from unmask.sweep.dry_run import describe
+    if arguments.dry_run:
+        from unmask.sweep.dry_run import describe
 
+        for settings, corpus in zip(sweeps, corpora, strict=True):
             for line in describe(settings, corpus):
                 print(line)
-    if arguments.dry_run:
         return
     do_sweeps(list(zip(sweeps, corpora, strict=True)), workers, console)
     if not follows():
@@ -252,6 +252,15 @@ def run(arguments: argparse.Namespace) -> None:
         Console().print(render_table(find_all(worth_showing(ledger.results())[0])))
         for path in write_outputs(ledger, sweeps[0].out):
             print(path)
+
+
+def _recipes_in_words(recipes: Iterable[Recipe]) -> Iterator[str]:
+    """The first in full, and in what others differ from it."""
+    first, *others = (recipe.to_dict() for recipe in dict.fromkeys(recipes))
+    yield ", ".join(f"{name}={value}" for name, value in first.items())
+    for other in others:
+        names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+        yield "the same with " + ", ".join(f"{name}={other.get(name)}" for name in names)
 
 
 def _corpora(sweeps: Sequence[SweepSettings]) -> list[Corpus]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unmask.config_file import add_config_flags
 from unmask.sweep.__main__ import (
+    CHECKPOINT_HELP,
     DEFAULT_MODEL,
     DEFAULT_TASK,
     add_flags,
@@ -20,7 +21,7 @@ from unmask.sweep.__main__ import (
     whole_numbers,
 )
 from unmask.sweep.combinations import default_out, one_by_one
-from unmask.sweep.data_flags import add_data_flags, data_settings
+from unmask.sweep.data_flags import DEVICE_HELP, add_data_flags, data_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,11 @@ def add_to(add: Add) -> None:
     command = add("few-shot", few_shot, "show how many training sentences a labeler takes")
     _add_train_flags(command, of_one_run=False)
     command.add_argument(
-        "--sizes", type=whole_numbers, default=(10, 20, 50, 100), metavar="N,N", help="10,20,50,100"
+        "--sizes",
+        type=whole_numbers,
+        default=(10, 20, 50, 100),
+        metavar="N,N",
+        help="training sentences (default: 10,20,50,100)",
     )
 
     command = add("compare", compare, "test whether one configuration or labeler beats another")
@@ -74,27 +79,51 @@ def add_to(add: Add) -> None:
 
 def _add_train_flags(command: argparse.ArgumentParser, of_one_run: bool = True) -> None:
     what = command.add_argument_group("what to train")
-    what.add_argument("-m", "--model", default=DEFAULT_MODEL, metavar="NAME", help="backbone")
+    what.add_argument(
+        "-m",
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="backbone: short name, hub id, folder (default: %(default)s)",
+    )
     what.add_argument(
         "--unmask",
         metavar="CODE",
         help='which layers look right, such as 0110 or "layers:0,1,5-7"; none for an encoder',
     )
-    what.add_argument("-t", "--task", default=DEFAULT_TASK, metavar="NAME")
+    what.add_argument(
+        "-t",
+        "--task",
+        default=DEFAULT_TASK,
+        metavar="NAME",
+        help="task, or any name for your own files in --data-dir (default: %(default)s)",
+    )
     if of_one_run:
-        what.add_argument("--seed", type=int, default=120, metavar="N")
+        what.add_argument("--seed", type=int, default=120, metavar="N", help="default: 120")
         what.add_argument(
-            "--test", choices=("score", "none"), default="score", help="of the test split (score)"
+            "--test",
+            choices=("score", "none"),
+            default="score",
+            help="score the test split at the end, or leave it alone (default: score)",
         )
     else:
-        what.add_argument("--seeds", type=whole_numbers, default=(120, 121, 122), metavar="N,N")
+        what.add_argument(
+            "--seeds",
+            type=whole_numbers,
+            default=(120, 121, 122),
+            metavar="N,N",
+            help="default: 120,121,122",
+        )
     add_data_flags(command)
     add_recipe_flags(command)
     add_config_flags(command)
     how = command.add_argument_group("how")
-    how.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: results/MODEL-TASK")
-    how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: cuda if there)")
-    how.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="X")
+    default = "results/MODEL-TASK" if of_one_run else "results/MODEL-TASK/few-shot"
+    how.add_argument("-o", "--out", type=Path, metavar="DIR", help=f"default: {default}")
+    how.add_argument("--device", metavar="NAME", help=DEVICE_HELP)
+    how.add_argument(
+        "--checkpoint-seconds", type=float, default=60.0, metavar="X", help=CHECKPOINT_HELP
+    )
     how.add_argument("--debug", action="store_true", help="show where an error came from")
 
 
@@ -118,6 +147,8 @@ def few_shot(arguments: argparse.Namespace) -> None:
     from unmask.sweep.few_shot import few_shot as measure
 
     settings = replace(_settings(arguments, arguments.seeds), test="none")
+    if arguments.out is None:  # apart from a sweep on all sentences
+        settings = replace(settings, out=settings.out / "few-shot")
     corpus, console = load_corpus(settings), _console()
     curve = measure(settings, arguments.unmask, corpus, arguments.sizes, console)
     sys.stdout.write(f"{curve.to_text()}\n{curve.figure}\n")

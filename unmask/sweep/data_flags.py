@@ -1,4 +1,4 @@
-"""The flags that say where sentences come from; a sweep, `train` and `few-shot` share them."""
+"""Flags that commands share: where sentences come from, and what computes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 REPAIR_HELP = "make entities of stray tags (an I-X that nothing opens); without it they count as O"
+
+DEVICE_HELP = "cpu, cuda, cuda:1, mps (default: cuda, else mps, else cpu)"
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:

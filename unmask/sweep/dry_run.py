@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from unmask.data.sentence import Corpus
 from unmask.results.ledger import Ledger
+from unmask.results.wording import counted
 from unmask.sweep.execute import load_one, open_ledger, runs_on
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.train import encode_training_split
@@ -35,7 +36,7 @@ def _describe_backbone(
     missing = {run.id for run in ledger.missing(runs)}
     for run in runs:
         yield f"{run.id}  {'to do' if run.id in missing else 'done '}  {run.name}"
-    yield f"{loaded.weights.name}: {len(missing)} of {_count(len(runs), 'run')} to do"
+    yield f"{loaded.weights.name}: {len(missing)} of {counted(len(runs), 'run')} to do"
     if not missing:
         return
     train = encode_training_split(loaded, corpus, settings.recipe.max_subtokens)
@@ -49,10 +50,6 @@ def _describe_backbone(
     )
     yield (
         f"estimated memory: {bytes_in_words(cost.backbone_bytes)} for the backbone (loaded now) "
-        f"and {bytes_in_words(width * cost.bytes_per_run)} for {_count(width, 'run')} at a time; "
+        f"and {bytes_in_words(width * cost.bytes_per_run)} for {counted(width, 'run')} at a time; "
         f"{bytes_in_words(free)} are free"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

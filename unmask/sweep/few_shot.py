@@ -15,6 +15,7 @@ from unmask.results.figures import save_png
 from unmask.results.plots import size_figure
 from unmask.results.run import ENCODER, Run
 from unmask.results.statistics import Summary, summarize
+from unmask.results.wording import counted
 from unmask.sweep.execute import open_ledger
 from unmask.sweep.job import Job
 from unmask.sweep.plan import SweepSettings
@@ -75,7 +76,8 @@ def few_shot(
             Run(loaded.weights.name, settings.task, code, seed, recipe, fingerprint)
             for seed in settings.seeds
         ]
-        job = Job(replace(settings, limit_train=size), part, loaded, runs, ledger, console)
+        named = f" ({counted(size, 'sentence')})"
+        job = Job(replace(settings, limit_train=size), part, loaded, runs, ledger, console, named)
         train_missing(job)
         f1s = [one.scores["validation"]["f1"] for one in job.results() if one.status == "finished"]
         points.append((size, summarize(f1s) if f1s else None))

@@ -46,8 +46,8 @@ def survivors(share: Share, stacks: StackLoop) -> list[Run]:
             lambda stack, step=step: train_to(stack, whole, step, scores),
         )
         kept = better_half(runs, scores.at(step))
-        left = sorted({run.config for run in runs} - kept)
-        job.console.print(f"step {step}: {', '.join(left) or 'no configuration'} left")
+        leaving = sorted({run.config for run in runs} - kept)
+        job.console.print(f"step {step}: left out from here on: {', '.join(leaving) or 'none'}")
         runs = [run for run in runs if run.config in kept]
     return runs
 

@@ -25,6 +25,7 @@ from rich.console import Console
 from unmask.backbones import LoadedBackbone
 from unmask.data.sentence import Corpus
 from unmask.errors import in_one_line
+from unmask.results.wording import counted
 from unmask.sweep.execute import (
     execute,
     load_corpus,
@@ -87,7 +88,8 @@ def do_on_ray(settings: SweepSettings, workers: Workers, console: Console) -> No
             for name in (settings.model, *settings.baselines):
                 tasks.run([("planning", _plan, (settings, name))], must_succeed=True)
                 chunks = tasks.results[0]
-                tasks.run([(f"{len(ids)} runs", _train, (settings, name, ids)) for ids in chunks])
+                named = [(counted(len(ids), "run"), ids) for ids in chunks]
+                tasks.run([(text, _train, (settings, name, ids)) for text, ids in named])
         whole = replace(settings, workers=1)
         tasks.run([("the end of the sweep", _finish, (whole,))], must_succeed=True)
 
@@ -263,7 +265,8 @@ def _plan(log: Path, settings: SweepSettings, name: str) -> list[list[str]]:
     with logged(log) as console:
         job = _job(settings, name, console)
         missing = job.ledger.missing(job.runs)
-        console.print(f"{len(job.runs)} runs, {len(job.runs) - len(missing)} of them already done")
+        done = len(job.runs) - len(missing)
+        console.print(f"{counted(len(job.runs), 'run')}, {done} of them already done")
         if not missing:
             return []
         limit = settings.recipe.max_subtokens

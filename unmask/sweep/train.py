@@ -20,6 +20,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.ranks import Ranks
 from unmask.results.record import RunRecord
 from unmask.results.run import Run
+from unmask.results.wording import counted
 from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
 from unmask.sweep.memory import MemoryMeter
@@ -69,8 +70,8 @@ def train_together(jobs: Sequence[Job]) -> None:
         if (peak := meter.peak()) is not None:
             estimated = len(stack) * max(cost.bytes_per_run for cost in costs)
             first.console.print(
-                f"memory of {len(stack)} runs at a time: {bytes_in_words(peak)} at the peak, "
-                f"{bytes_in_words(estimated)} were estimated"
+                f"memory of {counted(len(stack), 'run')} at a time: {bytes_in_words(peak)} at the "
+                f"peak, {bytes_in_words(estimated)} were estimated"
             )
 
     stacks.work_off(pending, train)
@@ -127,7 +128,8 @@ def _share(job: Job, wanted: set[str]) -> Share:
         delete_checkpoint(job.folder(result.run))
     missing = job.ledger.missing(job.runs)
     done = len(job.runs) - len(missing)
-    job.console.print(f"{len(job.runs)} runs, {done} of them already in {job.ledger.path}")
+    number = counted(len(job.runs), "run")
+    job.console.print(f"{number}{job.told_apart}, {done} of them already in {job.ledger.path}")
     missing = [run for run in missing if run.id not in wanted]
     wanted |= {run.id for run in missing}
     limit = job.settings.recipe.max_subtokens
