@@ -18,6 +18,7 @@ TRITON_MODULES = [
     "attention_forward",
     "attention_backward",
     "interpreter",
+    "launching",
     "lora_triton",
     "nf4_triton",
     "rows_triton",

@@ -33,7 +33,7 @@ from unmask.kernels import (
     rows_triton,
 )
 from unmask.kernels.attention_pack import longest_in_one_tile, padded_sizes
-from unmask.kernels.attention_tiles import SEARCH_BLOCK, layout_options, tiles_of
+from unmask.kernels.attention_tiles import SEARCH_BLOCK, tiles_of
 from unmask.kernels.interpreter import INTERPRETED
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -118,20 +118,21 @@ def attention_cases(arguments: argparse.Namespace) -> Iterator[Case]:
             (attention_short_backward._short_backward_kernel, short.backward),
         ):
             own = constants | tables | {"BLOCK": short.block}
-            yield Case(kernel, f"{short.block}", own, layout_options(*layout))
+            yield Case(kernel, f"{short.block}", own, layout.keywords())
     if arguments.rotary:
         own = constants | {"BLOCK": attention_halves.BLOCK}
         shape = f"{attention_halves.BLOCK}x{arguments.head_dim}"
-        yield Case(attention_halves._turn_kernel, shape, own, layout_options(4, 1))
+        options = attention_halves.OPTIONS.keywords()
+        yield Case(attention_halves._turn_kernel, shape, own, options)
     tiles = tiles_of(arguments.head_dim, dtype)
     for kernel, tile in (
         (attention_forward._forward_kernel, tiles.forward),
         (attention_backward._grad_query_kernel, tiles.grad_query),
         (attention_backward._grad_key_kernel, tiles.grad_key),
     ):
-        blocks, options = _split_options(tile.options())
+        blocks = {"BLOCK_Q": tile.block_query, "BLOCK_K": tile.block_key}
         shape = f"{tile.block_query}x{tile.block_key}"
-        yield Case(kernel, shape, constants | blocks, options)
+        yield Case(kernel, shape, constants | blocks, tile.options.keywords())
 
 
 def lora_cases() -> Iterator[Case]:

@@ -285,6 +285,18 @@ def test_tensors_as_transformers_lays_them_out_need_no_copy(triton_device, dtype
         assert torch.equal(actual[name], expected[name]), name
 
 
+def test_tensors_that_begin_between_words_and_at_them_may_take_turns(triton_device):
+    case = Case((7, 66), (False, True), head_dim=32, rotary=True)
+    tensors, call = case.draw(torch.float16, triton_device), case.call(triton_device)
+    shifted = [torch.cat([x.flatten()[:1], x.flatten()])[1:].view_as(x) for x in tensors]
+    assert all(x.data_ptr() % 4 == 2 for x in shifted)
+    expected = results(triton_attention, tensors, call)
+    for again in (shifted, tensors):
+        actual = results(triton_attention, again, call)
+        for name, error in errors(actual, expected).items():
+            assert error <= CAPS[torch.float16], (name, error)
+
+
 def test_any_layout_of_the_last_axis_and_of_the_gradient_is_taken(triton_device):
     case = Case((6, 3), (False, True))
     (q, k, v, _), call = case.draw(torch.float32, triton_device), case.call(triton_device)

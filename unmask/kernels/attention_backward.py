@@ -15,7 +15,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unmask.kernels import attention_tiles
 from unmask.kernels.attention_forward import forward
 from unmask.kernels.attention_halves import turn_long, turn_long_back
 from unmask.kernels.attention_pack import Pack, describe, with_unit_stride
@@ -26,9 +25,9 @@ from unmask.kernels.attention_tiles import (
     count_tiles,
     find_tile,
     key_range,
+    launch_tiles,
     load_inner_rows,
     load_rows,
-    num_programs,
     query_range,
     scores_of,
     slope_of,
@@ -37,6 +36,7 @@ from unmask.kernels.attention_tiles import (
     visible,
 )
 from unmask.kernels.interpreter import narrow, product
+from unmask.kernels.launching import Launcher
 
 
 def varlen_attention(
@@ -110,24 +110,15 @@ def _backward_long(
 ) -> None:
     query, key, value, grad = tensors
     grad_query, grad_key, grad_value = gradients
-    num_tokens, num_heads, head_dim = query.shape
-    num_kv_heads = key.shape[1]
+    heads, head_dim = query.shape[1:]
+    kv_heads = key.shape[1]
     tiles = tiles_of(head_dim, query.dtype)
-    delta = torch.empty_like(log_sum)
+    sums = (log_sum, torch.empty_like(log_sum))
     tensors = (*turn_long(query, key, pack), value, grad)
-    common = {**pack.shared, "SEARCH_BLOCK": attention_tiles.SEARCH_BLOCK}
-    tile = tiles.grad_query
-    every = (*tensors, output, grad_query)
-    _grad_query_kernel[(num_programs(num_tokens, pack, tile.block_query, num_heads),)](
-        *every, log_sum, delta, *[x.stride(axis) for x in every for axis in (0, 1)],
-        num_tokens, pack.above, num_heads, pack.scale, **common, **tile.options(),
-    )  # fmt: skip
-    tile = tiles.grad_key
-    every = (*tensors, grad_key, grad_value)
-    _grad_key_kernel[(num_programs(num_tokens, pack, tile.block_key, num_kv_heads),)](
-        *every, log_sum, delta, *[x.stride(axis) for x in every for axis in (0, 1)],
-        num_tokens, pack.above, num_kv_heads, pack.scale, **common, **tile.options(),
-    )  # fmt: skip
+    every, tile = (*tensors, output, grad_query), tiles.grad_query
+    launch_tiles(_launch_grad_query, tile, tile.block_query, heads, every, sums, pack, pack.scale)
+    every, tile = (*tensors, grad_key, grad_value), tiles.grad_key
+    launch_tiles(_launch_grad_key, tile, tile.block_key, kv_heads, every, sums, pack, pack.scale)
     turn_long_back(grad_query, grad_key, pack)
 
 
@@ -186,6 +177,9 @@ def _grad_query_kernel(
         place = grad_query + begin * grad_query_stride + head * grad_query_head_stride
         dq *= scale
         store_rows(place, grad_query_stride, q_index, length, dq, HEAD_DIM, WIDTH, EMULATE)
+
+
+_launch_grad_query = Launcher(_grad_query_kernel)
 
 
 @triton.jit
@@ -270,6 +264,9 @@ def _grad_key_kernel(
         store_rows(place, grad_key_stride, k_index, length, dk, HEAD_DIM, WIDTH, EMULATE)
         place = grad_value + begin * grad_value_stride + kv_head * grad_value_head_stride
         store_rows(place, grad_value_stride, k_index, length, dv, HEAD_DIM, WIDTH, EMULATE)
+
+
+_launch_grad_key = Launcher(_grad_key_kernel)
 
 
 @triton.jit

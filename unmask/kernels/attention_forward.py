@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from unmask.kernels import attention_tiles
 from unmask.kernels.attention_halves import turn_long
 from unmask.kernels.attention_pack import Pack
 from unmask.kernels.attention_short import forward_short
@@ -22,15 +21,16 @@ from unmask.kernels.attention_tiles import (
     count_tiles,
     find_tile,
     key_range,
+    launch_tiles,
     load_inner_rows,
     load_rows,
-    num_programs,
     scores_of,
     store_rows,
     tiles_of,
     visible,
 )
 from unmask.kernels.interpreter import narrow, product
+from unmask.kernels.launching import Launcher
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
@@ -51,14 +51,9 @@ def forward(query: Tensor, key: Tensor, value: Tensor, pack: Pack) -> tuple[Tens
     if pack.above:
         forward_short(query, key, value, output, log_sum, pack)
     if pack.may_have_long:
-        query, key = turn_long(query, key, pack)
-        tensors = (query, key, value, output)
+        tensors = (*turn_long(query, key, pack), value, output)
         tile = tiles_of(head_dim, query.dtype).forward
-        _forward_kernel[(num_programs(num_tokens, pack, tile.block_query, num_heads),)](
-            *tensors, log_sum, *[x.stride(axis) for x in tensors for axis in (0, 1)],
-            num_tokens, pack.above, num_heads,
-            **pack.shared, SEARCH_BLOCK=attention_tiles.SEARCH_BLOCK, **tile.options(),
-        )  # fmt: skip
+        launch_tiles(_launch_forward, tile, tile.block_query, num_heads, tensors, (log_sum,), pack)
     return output, log_sum
 
 
@@ -113,6 +108,9 @@ def _forward_kernel(
         store_rows(place, output_stride, q_index, length, result, HEAD_DIM, WIDTH, EMULATE)
         place = log_sum + head * num_tokens + begin + q_index
         tl.store(place, largest + tl.log2(row_sum), mask=inside)
+
+
+_launch_forward = Launcher(_forward_kernel)
 
 
 @triton.jit

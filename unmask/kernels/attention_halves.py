@@ -13,18 +13,13 @@ from torch import Tensor
 
 from unmask.kernels import attention_tiles
 from unmask.kernels.attention_pack import Pack
-from unmask.kernels.attention_tiles import (
-    UNALIGNED,
-    VARYING,
-    count_tiles,
-    find_tile,
-    layout_options,
-    num_programs,
-)
+from unmask.kernels.attention_tiles import UNALIGNED, VARYING, count_tiles, find_tile, programs
 from unmask.kernels.interpreter import narrow
+from unmask.kernels.launching import Launcher, Options, operands
 
 BLOCK = 16
 """Tokens that a program turns in one step."""
+OPTIONS = Options(num_warps=4, num_stages=1)
 
 
 def turn_long(query: Tensor, key: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
@@ -45,15 +40,18 @@ def turn_long_back(grad_query: Tensor, grad_key: Tensor, pack: Pack) -> None:
 def _turn(
     query: Tensor, key: Tensor, turned_query: Tensor, turned_key: Tensor, way: float, pack: Pack
 ) -> None:
-    tensors = (query, key, turned_query, turned_key)
-    num_tokens, kv_heads, head_dim = key.shape
-    _turn_kernel[(num_programs(num_tokens, pack, BLOCK, kv_heads),)](
-        *tensors, *[x.stride(axis) for x in tensors for axis in (0, 1)],
-        pack.above, pack.cos, pack.sin, way, kv_heads,
-        pack.shared["cu_seqlens"], pack.shared["num_sentences"],
-        GROUP=pack.shared["GROUP"], HEAD_DIM=head_dim, HALF=pack.halves["HALF"],
-        EMULATE=pack.shared["EMULATE"], SEARCH_BLOCK=attention_tiles.SEARCH_BLOCK, BLOCK=BLOCK,
-        **layout_options(4, 1),
+    tensors, strides, kinds = operands(query, key, turned_query, turned_key)
+    num_tokens, kv_heads, _ = key.shape
+    group, head_dim, *_, emulate = pack.constants
+    _launch_turn(
+        programs(num_tokens, pack, BLOCK, kv_heads),
+        (kinds, pack.key),
+        (
+            *tensors, *strides, pack.above, pack.cos, pack.sin, way, kv_heads,
+            pack.cu_seqlens, pack.num_sentences,
+        ),
+        (group, head_dim, pack.half, emulate, attention_tiles.SEARCH_BLOCK, BLOCK),
+        OPTIONS,
     )  # fmt: skip
 
 
@@ -89,6 +87,9 @@ def _turn_kernel(
         first, second = turned(first, second, c, s, dtype, EMULATE)
         place = turned_key + begin * turned_key_stride + kv_head * turned_key_head_stride
         store_halves(place, turned_key_stride, rows, length, first, second, HEAD_DIM, HALF)
+
+
+_launch_turn = Launcher(_turn_kernel)
 
 
 @triton.jit

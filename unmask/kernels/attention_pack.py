@@ -10,40 +10,50 @@ not fit into registers as one tile and are cut at every length.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
 from unmask.kernels.interpreter import must_emulate
+from unmask.kernels.launching import dense_key
 
 SHORT = 64
 """The longest sentence that is one tile, in tokens."""
+LOG2_E = math.log2(math.e)
 
 
-@dataclass(frozen=True)
-class Pack:
+class Pack(NamedTuple):
     """Besides tensors and tiles.
 
     Attributes:
-        shared: keywords of every kernel that computes scores.
-        halves: keywords of every kernel that turns heads by the angles of their places.
+        arguments: of every kernel that computes scores, in the order of its parameters.
+        constants: of the same, in the same order.
+        half: places for half a head.
+        cu_seqlens: int32 [sentences + 1].
+        num_sentences: of the pack.
         cos: float [positions, head_dim / 2], or None.
         sin: the same.
         max_seqlen: the longest sentence, in tokens.
         scale: factor on the dot products.
         above: sentences of more tokens are cut into tiles, the others are one tile.
+        key: what kernels are compiled for of all this, beside constants: see `launching`.
     """
 
-    shared: dict[str, Any]
-    halves: dict[str, Any]
+    arguments: tuple[Any, ...]
+    constants: tuple[Any, ...]
+    half: int
+    cu_seqlens: Tensor
+    num_sentences: int
     cos: Tensor | None
     sin: Tensor | None
     max_seqlen: int
     scale: float
     above: int
+    key: tuple[Hashable, ...]
 
     @property
     def may_have_long(self) -> bool:
@@ -64,26 +74,48 @@ def describe(
     sin: Tensor | None,
 ) -> Pack:
     """Of a call of `unmask.kernels.varlen_attention`; cos and sin dense."""
-    head_dim = query.shape[2]
-    half, width = padded_sizes(head_dim)
-    shared = {
-        "cu_seqlens": cu_seqlens,
-        "causal": causal.view(torch.uint8),
-        "num_sentences": len(causal),
-        "causal_stride": causal.stride(0),
-        "inner_scale": scale * math.log2(math.e) if softcap is None else scale / softcap,
-        "outer_scale": 1.0 if softcap is None else softcap * math.log2(math.e),
-        "window": 0 if window is None else window,
-        "GROUP": query.shape[1] // key.shape[1],
-        "HEAD_DIM": head_dim,
-        "WIDTH": width,
-        "HAS_WINDOW": window is not None,
-        "SOFTCAP": softcap is not None,
-        "EMULATE": must_emulate(query.dtype),
-    }
-    halves = {"HALF": half, "ROTARY": cos is not None}
-    above = longest_in_one_tile(head_dim, query.dtype)
-    return Pack(shared, halves, cos, sin, max_seqlen, scale, above)
+    heads, head_dim = query.shape[1:]
+    kv_heads = key.shape[1]
+    half, width, above = _sizes(head_dim, query.dtype)
+    num_sentences = len(causal)
+    # One that needs 64 bits would take another kernel.
+    window_size = 0 if window is None else min(window, max_seqlen)
+    arguments = (
+        cu_seqlens,
+        causal.view(torch.uint8),
+        num_sentences,
+        causal.stride(0),
+        scale * LOG2_E if softcap is None else scale / softcap,
+        1.0 if softcap is None else softcap * LOG2_E,
+        window_size,
+    )
+    constants = (
+        heads // kv_heads,
+        head_dim,
+        width,
+        window is not None,
+        softcap is not None,
+        must_emulate(query.dtype),
+    )
+    tables = dense_key(cos, sin)
+    return Pack(
+        arguments=arguments,
+        constants=constants,
+        half=half,
+        cu_seqlens=cu_seqlens,
+        num_sentences=num_sentences,
+        cos=cos,
+        sin=sin,
+        max_seqlen=max_seqlen,
+        scale=float(scale),
+        above=above,
+        key=(query.get_device(), kv_heads, cu_seqlens.dtype, tables),
+    )
+
+
+@cache
+def _sizes(head_dim: int, dtype: torch.dtype) -> tuple[int, int, int]:
+    return *padded_sizes(head_dim), longest_in_one_tile(head_dim, dtype)
 
 
 def longest_in_one_tile(head_dim: int, dtype: torch.dtype) -> int:

@@ -19,13 +19,13 @@ from unmask.kernels.attention_pack import SHORT, Pack
 from unmask.kernels.attention_tiles import (
     UNALIGNED,
     VARYING,
-    layout_options,
     load_rows,
     scores_of,
     store_rows,
     visible,
 )
 from unmask.kernels.interpreter import narrow, product
+from unmask.kernels.launching import Launcher, Options, dense_key, operands
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class ShortClass:
 
     above: int
     block: int
-    forward: tuple[int, int]
-    backward: tuple[int, int]
+    forward: Options
+    backward: Options
 
 
 WIDE_HEADS = (
-    ShortClass(0, 32, forward=(4, 2), backward=(4, 1)),
-    ShortClass(32, SHORT, forward=(4, 2), backward=(8, 2)),
+    ShortClass(0, 32, forward=Options(4, 2), backward=Options(4, 1)),
+    ShortClass(32, SHORT, forward=Options(4, 2), backward=Options(8, 2)),
 )
 """Of more than 64 features: two launches, since a tile fits registers only if it is small."""
-NARROW_HEADS = (ShortClass(0, SHORT, forward=(4, 2), backward=(4, 1)),)
+NARROW_HEADS = (ShortClass(0, SHORT, forward=Options(4, 2), backward=Options(4, 1)),)
 
 
 def short_classes(max_seqlen: int, head_dim: int) -> list[ShortClass]:
@@ -59,16 +59,38 @@ def forward_short(
     query: Tensor, key: Tensor, value: Tensor, output: Tensor, log_sum: Tensor, pack: Pack
 ) -> None:
     """Write output and row sums of all sentences up to `SHORT`; see `attention_forward.forward`."""
-    grid = (pack.shared["num_sentences"], key.shape[1])
-    for short in short_classes(pack.max_seqlen, query.shape[2]):
-        _short_forward_kernel[grid](
-            query, key, value, output, log_sum,
-            query.stride(0), query.stride(1), key.stride(0), key.stride(1),
-            value.stride(0), value.stride(1), output.stride(0), output.stride(1),
-            len(query), short.above, pack.cos, pack.sin,
-            **pack.shared, **pack.halves,
-            BLOCK=short.block, **layout_options(*short.forward),
-        )  # fmt: skip
+    classes = short_classes(pack.max_seqlen, query.shape[2])
+    layouts = [(short, short.forward) for short in classes]
+    launch_short(_launch_forward, layouts, (query, key, value, output), log_sum, pack)
+
+
+def launch_short(
+    launch: Launcher,
+    layouts: list[tuple[ShortClass, Options]],
+    tensors: tuple[Tensor, ...],
+    log_sum: Tensor,
+    pack: Pack,
+    *numbers: float,
+) -> None:
+    """One launch for each class of sentences.
+
+    Args:
+        launch: of a kernel of short sentences.
+        layouts: the classes, and what the kernel is compiled with for each.
+        tensors: of heads: the query, the key and others.
+        log_sum: of the rows.
+        pack: see `attention_pack.describe`.
+        *numbers: what only this kernel takes.
+    """
+    every, strides, kinds = operands(*tensors)
+    num_tokens, kv_heads, _ = every[1].shape
+    grid = (pack.num_sentences, kv_heads, 1)
+    launch_key = (kinds, dense_key(log_sum), pack.key)
+    tail = (*numbers, pack.cos, pack.sin, *pack.arguments)
+    constants = (*pack.constants, pack.half, pack.cos is not None)
+    for short, options in layouts:
+        arguments = (*every, log_sum, *strides, num_tokens, short.above, *tail)
+        launch(grid, launch_key, arguments, (*constants, short.block), options)
 
 
 @triton.jit(do_not_specialize=VARYING, do_not_specialize_on_alignment=UNALIGNED)
@@ -126,3 +148,6 @@ def _short_forward_kernel(
         )  # fmt: skip
         row_sums = log_sum + head * num_tokens + begin
         tl.store(row_sums + index, largest + tl.log2(total), mask=inside)
+
+
+_launch_forward = Launcher(_short_forward_kernel)

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from unmask.kernels.attention_halves import load_angles, load_halves, store_halves, turned
 from unmask.kernels.attention_pack import Pack
-from unmask.kernels.attention_short import short_classes
+from unmask.kernels.attention_short import launch_short, short_classes
 from unmask.kernels.attention_tiles import (
     UNALIGNED,
     VARYING,
-    layout_options,
     load_rows,
     scores_of,
     slope_of,
@@ -25,6 +24,7 @@ from unmask.kernels.attention_tiles import (
     visible,
 )
 from unmask.kernels.interpreter import narrow, product
+from unmask.kernels.launching import Launcher
 
 
 def backward_short(
@@ -38,16 +38,9 @@ def backward_short(
         log_sum: from the forward pass.
         pack: see `attention_forward.describe`.
     """
-    query, key = tensors[:2]
-    grid = (pack.shared["num_sentences"], key.shape[1])
-    strides = [x.stride(axis) for x in (*tensors, *gradients) for axis in (0, 1)]
-    for short in short_classes(pack.max_seqlen, query.shape[2]):
-        _short_backward_kernel[grid](
-            *tensors, *gradients, log_sum, *strides,
-            len(query), short.above, pack.scale, pack.cos, pack.sin,
-            **pack.shared, **pack.halves,
-            BLOCK=short.block, **layout_options(*short.backward),
-        )  # fmt: skip
+    classes = short_classes(pack.max_seqlen, tensors[0].shape[2])
+    layouts = [(short, short.backward) for short in classes]
+    launch_short(_launch_backward, layouts, (*tensors, *gradients), log_sum, pack, pack.scale)
 
 
 @triton.jit(do_not_specialize=VARYING, do_not_specialize_on_alignment=UNALIGNED)
@@ -126,3 +119,6 @@ def _short_backward_kernel(
         dk1, dk2 = narrow(dk1, dtype, EMULATE), narrow(dk2, dtype, EMULATE)
     store_halves(grad_key, grad_key_stride, index, length, dk1, dk2, HEAD_DIM, HALF)
     store_rows(grad_value, grad_value_stride, index, length, dv, HEAD_DIM, WIDTH, EMULATE)
+
+
+_launch_backward = Launcher(_short_backward_kernel)

@@ -13,15 +13,17 @@ Drawn for lengths 5, 3, 8, 6, sentences above 4 and tiles of 4 tokens:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from unmask.kernels.attention_pack import Pack
 from unmask.kernels.interpreter import narrow
+from unmask.kernels.launching import Launcher, Options, dense_key, operands
 
 VARYING = ["num_tokens", "num_sentences", "above", "causal_stride", "window"]
 """Numbers that Triton must not compile for: another program could round otherwise."""
@@ -38,23 +40,15 @@ Before, most programs could be without work, and starting one takes as long as a
 """
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Shape of the work of one program, in tokens, and how the compiler is to lay it out."""
 
     block_query: int
     block_key: int
-    num_warps: int
-    num_stages: int
-
-    def options(self) -> dict[str, Any]:
-        """As keywords of a launch."""
-        blocks = {"BLOCK_Q": self.block_query, "BLOCK_K": self.block_key}
-        return blocks | layout_options(self.num_warps, self.num_stages)
+    options: Options
 
 
-@dataclass(frozen=True)
-class Tiles:
+class Tiles(NamedTuple):
     """Of the three kernels that cut sentences."""
 
     forward: Tile
@@ -62,37 +56,70 @@ class Tiles:
     grad_key: Tile
 
 
+@cache
 def tiles_of(head_dim: int, dtype: torch.dtype) -> Tiles:
     """Chosen by what an H100's registers hold (benchmarks/kernel_resources.py), by no clock."""
     if dtype == torch.float32:
-        small = Tile(16, 16, 4, 1) if head_dim > 64 else Tile(32, 32, 4, 2)
+        small = Tile(16, 16, Options(4, 1)) if head_dim > 64 else Tile(32, 32, Options(4, 2))
         return Tiles(small, small, small)
     if head_dim > 128:
-        small = Tile(32, 32, 4, 2)
-        return Tiles(small, small, Tile(32, 32, 8, 1))
+        small = Tile(32, 32, Options(4, 2))
+        return Tiles(small, small, Tile(32, 32, Options(8, 1)))
     return LONG_WIDE if head_dim > 64 else LONG_NARROW
 
 
 LONG_WIDE = Tiles(
-    forward=Tile(128, 64, 8, 3), grad_query=Tile(128, 64, 8, 1), grad_key=Tile(64, 128, 8, 1)
+    forward=Tile(128, 64, Options(8, 3)),
+    grad_query=Tile(128, 64, Options(8, 1)),
+    grad_key=Tile(64, 128, Options(8, 1)),
 )
 """For heads of up to 128 in 16 bits."""
 LONG_NARROW = Tiles(
-    forward=Tile(128, 64, 8, 3), grad_query=Tile(64, 64, 4, 2), grad_key=Tile(64, 128, 8, 2)
+    forward=Tile(128, 64, Options(8, 3)),
+    grad_query=Tile(64, 64, Options(4, 2)),
+    grad_key=Tile(64, 128, Options(8, 2)),
 )
 """For heads of up to 64 in 16 bits."""
 
 
-def layout_options(num_warps: int, num_stages: int) -> dict[str, Any]:
-    """Keywords of a launch; fusion is named because Triton's default is about to change."""
-    return {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
-
-
-def num_programs(num_tokens: int, pack: Pack, block: int, heads: int) -> int:
-    """Of a launch over tiles of `block` tokens and heads: no more than there may be work for."""
-    long_sentences = min(pack.shared["num_sentences"], num_tokens // (pack.above + 1))
+def programs(num_tokens: int, pack: Pack, block: int, heads: int) -> tuple[int, int, int]:
+    """The grid over tiles of `block` tokens and heads: no more than there may be work for."""
+    long_sentences = min(pack.num_sentences, num_tokens // (pack.above + 1))
     most = (num_tokens // block + long_sentences) * heads
-    return most if pack.max_seqlen >= MANY_PROGRAMS_FROM else min(most, FEW_PROGRAMS)
+    return most if pack.max_seqlen >= MANY_PROGRAMS_FROM else min(most, FEW_PROGRAMS), 1, 1
+
+
+def launch_tiles(
+    launch: Launcher,
+    tile: Tile,
+    block: int,
+    heads: int,
+    tensors: tuple[Tensor, ...],
+    sums: tuple[Tensor, ...],
+    pack: Pack,
+    *numbers: float,
+) -> None:
+    """Over the tiles of all long sentences.
+
+    Args:
+        launch: of a kernel that computes scores.
+        tile: shape of its work.
+        block: that of the two sides of a tile whose rows a program owns.
+        heads: that programs take one by one.
+        tensors: of heads: the query and others.
+        sums: float32 [heads, tokens] each.
+        pack: see `attention_pack.describe`.
+        *numbers: what only this kernel takes.
+    """
+    every, strides, kinds = operands(*tensors)
+    num_tokens = len(every[0])
+    launch(
+        programs(num_tokens, pack, block, heads),
+        (kinds, dense_key(*sums), pack.key),
+        (*every, *sums, *strides, num_tokens, pack.above, heads, *numbers, *pack.arguments),
+        (*pack.constants, SEARCH_BLOCK, tile.block_query, tile.block_key),
+        tile.options,
+    )
 
 
 @triton.jit
