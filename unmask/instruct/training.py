@@ -23,6 +23,7 @@ from torch import nn
 
 from unmask.backbones import LoadedBackbone, recomputing
 from unmask.instruct.encoding import IGNORED, EncodedQuery, encode_training
+from unmask.instruct.memory import memory_line
 from unmask.instruct.packing import PACKINGS, Row, batch_rows
 from unmask.instruct.prompts import Query
 from unmask.instruct.system import System
@@ -158,6 +159,8 @@ def tune(
     shuffled = list(texts)
     order.shuffle(shuffled)
     rows = PACKINGS[system.packing()](shuffled, recipe.max_subtokens)
+    if console:
+        console.print(memory_line(model, rows, recipe), highlight=False)
     per_step = recipe.batch_size * recipe.accumulation
     num_steps = recipe.max_steps or -(-len(rows) // per_step) * recipe.epochs
     schedule = system.schedule_length(len(texts), recipe, num_steps)
