@@ -1,11 +1,13 @@
 """Tokens a second of pre-training the 68M pair from nothing, at the paper's sizes.
 
-    python benchmarks/pretraining.py                   # on a GPU: encoder and decoder, bfloat16
+    python benchmarks/pretraining.py                   # on a GPU: encoder and decoder, bfloat16,
+                                                       # compiled and not
     python benchmarks/pretraining.py --small           # the shape that a CPU can do
 
 Runs the command's own loop (`unmask.scale.pretrain`) over random tokens in chunks of 512, with a
 vocabulary of the size that the paper's has: speed depends on neither text nor words. The first
-steps are not counted.
+steps are not counted. Losses are read after every step, more often than the command does on a GPU,
+so that every step can be timed.
 """
 
 from __future__ import annotations
@@ -54,14 +56,21 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = replace(settings.recipe, epochs=1)
     settings = replace(settings, recipe=recipe, checkpoints_per_epoch=1)
     tokenizer = words(settings.vocab_size)
-    rows = [time_steps(kind, settings, tokenizer, steps, device) for kind in arguments.kinds]
-    print(f"{'':<10}{'parameters':>14}{'tokens/s':>12}{'range':>24}{'peak GiB':>10}")
-    for row in rows:
+    both = (False, True) if device == "cuda" else (False,)
+    ways = both if arguments.compile is None else (arguments.compile,)
+    print(
+        f"{'':<10}{'compiled':<10}{'parameters':>14}{'tokens/s':>12}{'range':>24}{'peak GiB':>10}"
+    )
+    rows = []
+    for kind, compiled in itertools.product(arguments.kinds, ways):
+        row = time_steps(kind, settings, tokenizer, steps, device, compiled)
         spread = f"{row['slowest']:,.0f} to {row['fastest']:,.0f}"
         print(
-            f"{row['kind']:<10}{row['parameters']:>14,}{row['median']:>12,.0f}{spread:>24}"
-            f"{row['peak_memory_gib']:>10.2f}"
+            f"{kind:<10}{'yes' if compiled else 'no':<10}{row['parameters']:>14,}"
+            f"{row['median']:>12,.0f}{spread:>24}{row['peak_memory_gib']:>10.2f}",
+            flush=True,
         )
+        rows.append(row)
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(device),
@@ -84,7 +93,12 @@ def words(vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def time_steps(
-    kind: str, settings: Pretraining, tokenizer: PreTrainedTokenizerFast, steps: int, device: str
+    kind: str,
+    settings: Pretraining,
+    tokenizer: PreTrainedTokenizerFast,
+    steps: int,
+    device: str,
+    compiled: bool,
 ) -> dict[str, Any]:
     """Rates of optimizer steps, each a window of micro-batches."""
     recipe = settings.recipe
@@ -93,19 +107,33 @@ def time_steps(
         len(SPECIAL_TOKENS), len(tokenizer), shape, dtype=np.uint16
     )
     ends: list[float] = []
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
 
     def note(progress: Progress, total: int) -> None:
         # The loop has read the loss, so the device is done.
         ends.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        pretrain(kind, settings, chunks, tokenizer, Path(folder), "benchmark", device, note)
+        pretrain(
+            kind,
+            settings,
+            chunks,
+            tokenizer,
+            Path(folder),
+            "benchmark",
+            device,
+            note,
+            read_seconds=0.0,
+            compiled=compiled,
+        )
     tokens = recipe.batch_size * recipe.accumulation * recipe.max_subtokens
     # The last step is followed by a checkpoint, which its own time does not include.
     rates = [tokens / (end - start) for start, end in itertools.pairwise(ends)]
     timed = rates[WARM_UP - 1 :]
     return {
         "kind": kind,
+        "compiled": compiled,
         "parameters": sum(p.numel() for p in build(kind, settings, tokenizer).parameters()),
         "median": statistics.median(timed),
         "slowest": min(timed),
@@ -120,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="default: both")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="torch.compile only, or not at all (default: both on a GPU, not on a CPU)",
+    )
     add("--small", action="store_true", help="the small shape and sizes")
     add("--steps", type=int, default=6, help="optimizer steps that are timed (default: 6)")
     add("--output", type=Path, default=RESULTS, help="where to write JSON")

@@ -90,3 +90,17 @@ def test_untrained_encoder_and_open_decoder_are_one_model(
         results = finetuning(TWO_EPOCHS).train_stack(checkpoint, runs)
         curves.append([result.curves for result in results])
     assert curves[0] == curves[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", ["roberta", "llama"])
+def test_a_stack_on_a_gpu_learns_what_it_learns_on_a_cpu(checkpoints, finetuning, shape):
+    """float32, six steps of Adam; plain passes at first, recorded ones after that."""
+    checkpoint = checkpoints["decoder", shape]
+    runs, on_cpu = runs_of(checkpoint, TWO_EPOCHS), finetuning(TWO_EPOCHS)
+    curves = [
+        [result.curves["train_loss"] for result in train.train_stack(checkpoint, runs)]
+        for train in (on_cpu, replace(on_cpu, device="cuda"))
+    ]
+    for one, other in zip(*curves, strict=True):
+        assert other == pytest.approx(one, abs=1e-3)

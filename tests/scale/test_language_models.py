@@ -7,7 +7,9 @@ import torch
 
 from unmask.scale.language_models import (
     IGNORED,
+    align_head,
     build,
+    hidden_places,
     mask_tokens,
     masked_token_loss,
     next_token_loss,
@@ -37,16 +39,58 @@ def test_only_the_encoder_sees_right(kind_and_model):
     assert moved[:7].any() == (kind == "encoder")
 
 
-def test_losses_are_those_of_the_stock_classes(kind_and_model):
+@pytest.mark.parametrize("multiple", [1, 32])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_losses_and_gradients_are_those_of_the_stock_classes(kind_and_model, multiple, aligned):
     kind, model = kind_and_model
+    model.set_attn_implementation("sdpa")
     tokens = torch.randint(5, 400, (3, 24), generator=torch.Generator().manual_seed(0))
-    if kind == "decoder":
-        ours, theirs = next_token_loss(model, tokens), model(tokens, labels=tokens).loss
-    else:
+    targets = tokens
+    if kind == "encoder":
         targets = torch.where(torch.arange(24) % 5 == 1, tokens, IGNORED)
-        ours = masked_token_loss(model, tokens, targets)
-        theirs = model(tokens, labels=targets).loss
+    theirs = model(tokens, labels=targets).loss
+    if aligned:
+        align_head(model)
+    if kind == "encoder":
+        places = map(torch.from_numpy, hidden_places(targets.numpy(), multiple))
+        ours = masked_token_loss(model, tokens, *places)
+    else:
+        ours = next_token_loss(model, tokens)
     torch.testing.assert_close(ours, theirs)
+    parameters = list(model.parameters())
+    wanted, found = (torch.autograd.grad(loss, parameters) for loss in (theirs, ours))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_without_a_mask_is_the_stock_one(kind_and_model):
+    _, model = kind_and_model
+    tokens = torch.randint(5, 400, (3, 24), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = model.base_model(input_ids=tokens).last_hidden_state
+        model.set_attn_implementation("eager")
+        theirs = model.base_model(input_ids=tokens).last_hidden_state
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_an_aligned_head_has_whole_rows_and_is_saved_as_it_was(kind_and_model):
+    _, model = kind_and_model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    align_head(model)
+    head = model.get_output_embeddings()
+    logits = head(torch.ones(5, model.config.hidden_size))
+    assert len(head.weight) == 400
+    assert logits.shape == (5, 448)
+    assert (logits[:, 400:] == -torch.inf).all()
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_hidden_places_are_filled_up_by_what_foretells_nothing():
+    targets = np.array([[IGNORED, 7, IGNORED], [8, IGNORED, 9]])
+    places, wanted = hidden_places(targets, 4)
+    assert places.tolist() == [1, 3, 5, 0]
+    assert wanted.tolist() == [7, 8, 9, IGNORED]
+    assert [part.tolist() for part in hidden_places(targets)] == [[1, 3, 5], [7, 8, 9]]
 
 
 def test_the_published_pair_has_68_million_parameters_each(tokenizer):

@@ -101,6 +101,11 @@ def _pretrain_flags(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="the most that a kill can cost (default: 300)",
     )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="passes made by torch.compile (default: on a GPU)",
+    )
 
 
 def _finetune_flags(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +145,10 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(f"settings: {settings.to_dict()}")
         tokens = study.prepare(arguments.text, arguments.tokenizer, settings)
         kinds = _kinds(arguments.kinds)
-        study.pretrain(kinds, tokens, _device(arguments.device), arguments.checkpoint_seconds)
+        device = _device(arguments.device)
+        study.pretrain(
+            kinds, tokens, device, arguments.checkpoint_seconds, compiled=arguments.compile
+        )
     elif arguments.command == "finetune":
         _finetune(arguments, study, console)
     for path in study.write_pages() if arguments.command != "pretrain" else ():

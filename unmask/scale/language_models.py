@@ -2,17 +2,23 @@
 
 Stock transformers classes. The one thing that is easy to get wrong: both must draw the same first
 weights where they have the same, so the seed is set right before each is made.
+
+Chunks have no padding, so attention gets no mask but a flag. The stock ways would make a mask of
+[chunks, 1, length, length] when compiled, which keeps PyTorch from its flash kernels, and ask the
+device in every pass whether a chunk holds several texts.
 """
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
+    AttentionInterface,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -27,6 +33,12 @@ from unmask.scale.settings import Pretraining
 IGNORED = -100
 MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1
 """Of the tokens to be foretold: replaced by the mask token, by any token; the rest stay (BERT)."""
+
+ATTENTION = "unmask_whole_chunks"
+"""An attention without a mask function of the same name: transformers makes no mask for it."""
+
+ALIGNMENT = 64
+"""Rows of bfloat16 logits that begin on no 16 bytes send cuBLAS to slow kernels."""
 
 
 def build(kind: str, settings: Pretraining, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -48,7 +60,7 @@ def build(kind: str, settings: Pretraining, tokenizer: PreTrainedTokenizerBase) 
         "use_cache": False,
         "tie_word_embeddings": True,
         "dtype": "float32",
-        "attn_implementation": "sdpa",
+        "attn_implementation": ATTENTION,
     }
     context, padding = settings.recipe.max_subtokens, int(shared["pad_token_id"])
     torch.manual_seed(settings.seed)
@@ -82,14 +94,60 @@ def next_token_loss(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), tokens[:, 1:].flatten())
 
 
-def masked_token_loss(model: PreTrainedModel, tokens: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy at the targets that are not `IGNORED`; both [chunks, length].
+def masked_token_loss(
+    model: PreTrainedModel, tokens: Tensor, places: Tensor, targets: Tensor
+) -> Tensor:
+    """Mean cross-entropy of what was hidden.
 
-    The vocabulary's logits are made at those places alone: a seventh of the work.
+    The vocabulary's logits are made at the hidden places alone: a seventh of the work.
+
+    Args:
+        model: the encoder.
+        tokens: int64 [chunks, length], as it sees them.
+        places: int64 [hidden], into the flattened tokens; see `hidden_places`.
+        targets: int64 [hidden]; those that are `IGNORED` only fill up.
     """
-    places = targets != IGNORED
-    hidden = model.base_model(input_ids=tokens).last_hidden_state[places]
-    return F.cross_entropy(_head(model, hidden).float(), targets[places])
+    states = model.base_model(input_ids=tokens).last_hidden_state
+    hidden = states.flatten(0, 1).index_select(0, places)
+    return F.cross_entropy(_head(model, hidden).float(), targets, ignore_index=IGNORED)
+
+
+def hidden_places(targets: np.ndarray, multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Where targets are not `IGNORED`, and those; found on the host, so that no device is asked.
+
+    Args:
+        targets: int64 [chunks, length] from `mask_tokens`.
+        multiple: of the size of both, filled up by places with nothing to foretell; few sizes
+            keep a compiled loss from being compiled again and again.
+
+    Returns:
+        int64 [hidden] into the flattened targets, and int64 [hidden].
+    """
+    flat = targets.reshape(-1)
+    places = np.flatnonzero(flat != IGNORED)
+    filled = (0, -len(places) % multiple)
+    return np.pad(places, filled), np.pad(flat[places], filled, constant_values=IGNORED)
+
+
+def align_head(model: PreTrainedModel) -> None:
+    """Let the head compute logits of a whole multiple of `ALIGNMENT` words, for a GPU.
+
+    Those that are no words are at minus infinity, so no loss and no gradient changes. Weights,
+    their names and what is saved stay as they are.
+    """
+    head: Any = model.get_output_embeddings()
+    if len(head.weight) % ALIGNMENT:
+        head.forward = MethodType(_aligned, head)
+
+
+def _aligned(self: nn.Linear, x: Tensor) -> Tensor:
+    missing = -len(self.weight) % ALIGNMENT
+    bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+    weight, bias = (
+        F.pad(self.weight, (0, 0, 0, missing)),
+        F.pad(bias, (0, missing), value=-torch.inf),
+    )
+    return F.linear(x, weight, bias)
 
 
 def mask_tokens(
@@ -121,3 +179,24 @@ def mask_tokens(
 def _head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     head: Any = model.lm_head
     return head(hidden)
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The signature that transformers calls: [chunks, heads, length, head_dim] each."""
+    assert attention_mask is None
+    out = F.scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout, is_causal=module.is_causal, scale=scaling
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, _attention)

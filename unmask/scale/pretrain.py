@@ -2,16 +2,18 @@
 
 Which chunks a micro-batch holds, what is masked and what dropout draws all follow from the seed
 and the counters, so a run that was killed goes on to the same weights. The encoder and the decoder
-of one seed see the same chunks in the same order.
+of one seed see the same chunks in the same order. A GPU is never asked for anything within a step:
+losses stay there until somebody wants to see them.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.backbones import quiet_transformers, torch_dtype
-from unmask.scale.language_models import build, mask_tokens, masked_token_loss, next_token_loss
+from unmask.errors import in_one_line, is_out_of_memory
+from unmask.scale.chunks import Batches, Reader
+from unmask.scale.language_models import (
+    align_head,
+    build,
+    masked_token_loss,
+    next_token_loss,
+)
 from unmask.scale.settings import Pretraining
 from unmask.training.batches import Schedule
 from unmask.training.checkpoint import (
@@ -33,30 +42,11 @@ from unmask.training.checkpoint import (
 from unmask.training.optimizer import build_optimizer, learning_rate
 
 CHECKPOINT_SECONDS = 300.0
+GPU_READ_SECONDS = 2.0
 Report = Callable[[Progress, int], None]
-"""Called after every optimizer step with the progress and the number of all steps."""
-
-
-@dataclass
-class Reader:
-    """Micro-batches of chunks in an order that follows from the seed alone."""
-
-    chunks: np.ndarray
-    """[chunks, length]."""
-    schedule: Schedule
-    seed: int
-    _epoch: int = -1
-
-    def batch(self, microbatch: int) -> np.ndarray:
-        """int64 [at most batch_size, length]."""
-        epoch, within = divmod(microbatch, self.schedule.microbatches_per_epoch)
-        if epoch != self._epoch:  # an order of millions of chunks is not drawn for every batch
-            generator = np.random.default_rng([self.seed, epoch])
-            self._order, self._epoch = generator.permutation(len(self.chunks)), epoch
-        size = self.schedule.batch_size
-        # Sorted within the batch: neighbours on disk are read together.
-        places = np.sort(self._order[within * size : (within + 1) * size])
-        return self.chunks[places].astype(np.int64)
+"""Called with the progress and the number of all steps."""
+Loss = Callable[..., Tensor]
+"""Of the tensors of a micro-batch, see `unmask.scale.chunks`."""
 
 
 def checkpoint_steps(schedule: Schedule, per_epoch: int) -> list[int]:
@@ -89,6 +79,8 @@ def pretrain(
     device: str = "cpu",
     report: Report | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    read_seconds: float | None = None,
+    compiled: bool | None = None,
 ) -> Progress:
     """Train from nothing, or from where an earlier call was stopped, to the end.
 
@@ -100,8 +92,12 @@ def pretrain(
         folder: gets one folder a checkpoint ("00", "01", ...) in transformers' own format.
         run_id: of this pre-training; a checkpoint of another one is refused.
         device: "cpu" or "cuda".
-        report: called after every optimizer step.
+        report: called whenever losses were read.
         checkpoint_seconds: at most this much work is lost by a kill.
+        read_seconds: between two reads of the losses of all steps since, which wait for the
+            device; None: two seconds on a GPU, and after every step elsewhere.
+        compiled: whether `torch.compile` makes the passes; None: on a GPU. Where it fails, a
+            warning says so and passes are PyTorch's own.
 
     Raises:
         ValueError: when the text is too small for the checkpoints, or `folder` holds another run.
@@ -113,80 +109,116 @@ def pretrain(
         step: f"{n:02d}"
         for n, step in enumerate(checkpoint_steps(schedule, settings.checkpoints_per_epoch))
     }
+    on_gpu = device.startswith("cuda")
+    read_seconds = (GPU_READ_SECONDS if on_gpu else 0.0) if read_seconds is None else read_seconds
+    compiled = on_gpu if compiled is None else compiled
     model = build(kind, settings, tokenizer).to(device).train()  # pyright: ignore[reportArgumentType]
+    if on_gpu:
+        align_head(model)
     parameters = dict(model.named_parameters())
     optimizer = build_optimizer(list(parameters.values()), recipe)
     progress = _resume(folder, run_id, parameters, optimizer) or Progress(run_id)
     if progress.steps == 0:
         _keep(model, tokenizer, folder / keep[0])
     reader = Reader(chunks, schedule, settings.seed)
-    saved_at = time.monotonic()
-    while progress.steps < schedule.num_steps:
-        started = time.monotonic()
-        loss = _step(kind, model, optimizer, reader, tokenizer, settings, progress)
-        progress.train_loss.append(loss)
-        progress.seconds += time.monotonic() - started
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the {kind}'s loss is {loss} at step {progress.steps}; a smaller --learning-rate "
-                "may help"
-            )
-        if progress.steps in keep:
-            _keep(model, tokenizer, folder / keep[progress.steps])
-        if time.monotonic() - saved_at >= checkpoint_seconds or progress.steps in keep:
-            write_checkpoint(folder, progress, _state(parameters, optimizer))
-            saved_at = time.monotonic()
-        if report is not None:
-            report(progress, schedule.num_steps)
+    saved_at = read_at = time.monotonic()
+    unread: list[Tensor] = []
+    with Batches(kind, settings, reader, tokenizer, model.device, compiled) as batches:
+        loss = _loss(kind, model, recipe.compute_dtype)
+        if compiled and progress.steps < schedule.num_steps:
+            loss = _compiled(loss, model, batches.take(progress.microbatches))
+        while progress.steps < schedule.num_steps:
+            unread.append(_step(loss, model, optimizer, batches, settings, progress))
+            now = time.monotonic()
+            is_kept = progress.steps in keep
+            saves = is_kept or now - saved_at >= checkpoint_seconds
+            is_last = progress.steps == schedule.num_steps
+            if not (saves or is_last or now - read_at >= read_seconds):
+                continue
+            progress.train_loss += torch.stack(unread).tolist()  # waits for the device
+            unread.clear()
+            progress.seconds += time.monotonic() - read_at
+            _check_finite(kind, progress)
+            if is_kept:
+                _keep(model, tokenizer, folder / keep[progress.steps])
+            if saves:
+                write_checkpoint(folder, progress, _state(parameters, optimizer))
+                saved_at = time.monotonic()
+            if report is not None:
+                report(progress, schedule.num_steps)
+            read_at = time.monotonic()
     return progress
 
 
 def _step(
-    kind: str,
+    loss: Loss,
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
-    reader: Reader,
-    tokenizer: PreTrainedTokenizerBase,
+    batches: Batches,
     settings: Pretraining,
     progress: Progress,
-) -> float:
-    """One optimizer step: gradients of the micro-batches of its window, clipped."""
-    recipe, losses = settings.recipe, []
-    window = reader.schedule.window_size(progress.microbatches)
+) -> Tensor:
+    """One optimizer step: gradients of the micro-batches of its window, clipped.
+
+    Returns:
+        Their mean loss, on the device and not waited for.
+    """
+    recipe, schedule = settings.recipe, batches.reader.schedule
+    losses: list[Tensor] = []
+    window = schedule.window_size(progress.microbatches)
     for _ in range(window):
         at = progress.microbatches
         torch.manual_seed(settings.seed * 1_000_003 + at)  # dropout is the same after a resume
-        tokens = reader.batch(at)
-        with autocast(model.device, recipe.compute_dtype):
-            loss = _loss(kind, model, tokens, tokenizer, settings, at)
-        (loss / window).backward()
-        losses.append(loss.detach())
+        tensors = batches.take(at)
+        own = loss(*tensors)
+        (own / window).backward()
+        losses.append(own.detach())
         progress.microbatches += 1
-        progress.tokens += tokens.size
+        progress.tokens += tensors[0].numel()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, progress.steps, reader.schedule.num_steps)
+        group["lr"] = learning_rate(recipe, progress.steps, schedule.num_steps)
     optimizer.step()
     optimizer.zero_grad()
     progress.steps += 1
-    return torch.stack(losses).mean().item()
+    return torch.stack(losses).mean()
 
 
-def _loss(
-    kind: str,
-    model: PreTrainedModel,
-    tokens: np.ndarray,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: Pretraining,
-    microbatch: int,
-) -> Tensor:
-    device = model.device
-    if kind == "decoder":
-        return next_token_loss(model, torch.from_numpy(tokens).to(device, non_blocking=True))
-    generator = np.random.default_rng([settings.seed, microbatch, 1])
-    pair = mask_tokens(tokens, tokenizer, settings.mlm_probability, generator)
-    seen, targets = (torch.from_numpy(part).to(device, non_blocking=True) for part in pair)
-    return masked_token_loss(model, seen, targets)
+def _loss(kind: str, model: PreTrainedModel, compute_dtype: str) -> Loss:
+    function = next_token_loss if kind == "decoder" else masked_token_loss
+
+    def loss(*tensors: Tensor) -> Tensor:
+        with autocast(model.device, compute_dtype):
+            return function(model, *tensors)
+
+    return loss
+
+
+def _compiled(loss: Loss, model: PreTrainedModel, tensors: tuple[Tensor, ...]) -> Loss:
+    """The same loss from `torch.compile`, tried forward and backward on one micro-batch."""
+    # Whole, or a part that cannot be compiled would be left out in silence.
+    made = torch.compile(loss, fullgraph=True, dynamic=False)
+    try:
+        made(*tensors).backward()
+    except Exception as error:  # of many kinds, by what it failed in
+        if is_out_of_memory(error):
+            raise
+        warnings.warn(
+            f"pre-training goes on without torch.compile, which failed: {in_one_line(error)}",
+            stacklevel=2,
+        )
+        return loss
+    finally:
+        model.zero_grad()
+    return made
+
+
+def _check_finite(kind: str, progress: Progress) -> None:
+    for step, loss in enumerate(progress.train_loss, start=1):
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the {kind}'s loss is {loss} at step {step}; a smaller --learning-rate may help"
+            )
 
 
 def autocast(device: torch.device, compute_dtype: str) -> Any:

@@ -102,8 +102,9 @@ class Study:
         tokens: TokenFile,
         device: str,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        compiled: bool | None = None,
     ) -> None:
-        """The missing rest of each kind's pre-training."""
+        """The missing rest of each kind's pre-training, see `unmask.scale.pretrain.pretrain`."""
         settings, tokenizer = self.settings(), self.tokenizer()
         chunks = tokens.chunks(settings.recipe.max_subtokens)
         for kind in kinds:
@@ -123,6 +124,7 @@ class Study:
                     device,
                     meter.show,
                     checkpoint_seconds,
+                    compiled=compiled,
                 )
             losses = folder / LOSSES_FILE
             losses.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
