@@ -196,6 +196,16 @@ def test_a_flag_that_is_none_is_said_by_the_command_that_does_not_have_it(fails)
     assert code == 2
 
 
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+def test_a_flag_is_given_whole_and_the_nearest_one_is_named(fails, command):
+    code, line = fails(command, *(["saved"] if command == "evaluate" else []), "--data-di", "x")
+    assert line == (
+        f"unmask {command}: error: unrecognized arguments: --data-di x (did you mean "
+        f"--data-dir?); see unmask {command} --help"
+    )
+    assert code == 2
+
+
 @needs_parser
 def test_rdrr_counts_both_sides_of_the_labelled_words(corpus, capsys):
     main(["rdrr", *corpus])

@@ -36,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = commands.get(name)
         if command is None or not command.get_default("takes_config"):
             arguments, unknown = parser.parse_known_args(argv)
-            if unknown:
-                commands[name].error(f"unrecognized arguments: {' '.join(unknown)}")
+            commands[name].refuse(unknown)
             arguments.do(arguments)
             return
         arguments = parse(command, argv[1:])
@@ -130,7 +129,7 @@ def report(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+def parsers() -> tuple[OneLineParser, Mapping[str, OneLineParser]]:
     """The parser of `unmask`, and those of its commands by name."""
     parser = OneLineParser(
         prog="unmask",
@@ -139,7 +138,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, do: object, text: str) -> argparse.ArgumentParser:
+    def add(name: str, do: object, text: str) -> OneLineParser:
         raw = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=text, description=text, formatter_class=raw)
         command.set_defaults(do=do)

@@ -10,9 +10,10 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 USAGE_ERROR = 2
 RUN_TIME_ERROR = 1
@@ -31,7 +32,29 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that does not print its whole usage before what is wrong."""
+    """An argument parser that does not print its whole usage before what is wrong.
+
+    Flags are given whole: shortened ones would change their meaning with the next flag that begins
+    alike.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **settings})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As argparse does it, with the nearest flag for one that is none."""
+        found, unknown = self.parse_known_args(args, namespace)
+        self.refuse(unknown)
+        return found
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """Exit with 2 and one line where anything was not understood."""
+        if not unknown:
+            return
+        flag = unknown[0].partition("=")[0]
+        near = get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.8)
+        advice = f" (did you mean {near[0]}?)" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line."""
