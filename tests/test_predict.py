@@ -188,6 +188,22 @@ def test_an_overlap_that_does_not_fit_is_refused(encoder, overlap):
         predict(encoder, "EU", max_subtokens=8, overlap=overlap)
 
 
+@pytest.mark.parametrize(("max_subtokens", "shared"), [(200, 32), (128, 32), (16, 4), (1, 0)])
+def test_windows_share_32_sub_tokens_or_a_quarter_of_a_short_window(encoder, max_subtokens, shared):
+    def sizes(**settings):
+        found = []
+
+        def score(sentences):
+            found.extend(len(sentence.token_ids) for sentence in sentences)
+            return score_by_tokens(sentences)
+
+        predict(encoder, [["the"] * 300], score, max_subtokens, **settings)
+        return found
+
+    assert sizes() == sizes(overlap=shared)
+    assert max_subtokens == 1 or sizes() != sizes(overlap=shared + 1)
+
+
 def test_an_empty_batch_is_refused(encoder):
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         predict(encoder, "EU", batch_size=0)

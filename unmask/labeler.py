@@ -66,7 +66,7 @@ class Labeler(LabelerStack):
         self,
         inputs: str | Sequence[str] | Sequence[Sequence[str]],
         batch_size: int = 8,
-        overlap: int = 32,
+        overlap: int | None = None,
         threshold: float | None = None,
         on_truncation: str = "window",
         show_progress_bar: bool = False,
@@ -77,7 +77,8 @@ class Labeler(LabelerStack):
         Args:
             inputs: one text, or a list of texts or of lists of words.
             batch_size: windows per forward pass; windows of like length go together.
-            overlap: sub-tokens that neighbouring windows of a long text share.
+            overlap: sub-tokens that neighbouring windows of a long text share; default 32, or a
+                quarter of a window that is shorter than 128.
             threshold: leave out spans whose score is lower.
             on_truncation: for inputs longer than `max_subtokens`: "window" reads all of them in
                 overlapping windows, "error" raises, "warn" leaves out the rest and says so, in a

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unmask.console import for_notes
 from unmask.errors import RUN_TIME_ERROR
 from unmask.sweep.data_flags import DEVICE_HELP
 
@@ -137,14 +138,11 @@ def push(arguments: argparse.Namespace) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Train a recorded run again and compare its score."""
-    from rich.console import Console
-
     from unmask.results.record import RunRecord
     from unmask.sweep.reproduce import reproduce as train_again
 
     record = RunRecord.read(arguments.record)
-    console = Console(stderr=True)
-    done = train_again(record, console, arguments.data_dir, arguments.device)
+    done = train_again(record, for_notes(), arguments.data_dir, arguments.device)
     print(done.to_text())
     if not done.is_same:
         raise SystemExit(RUN_TIME_ERROR)

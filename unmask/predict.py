@@ -28,6 +28,10 @@ ON_TRUNCATION = ("window", "error", "warn")
 leave out the words that do not fit and say how many."""
 
 
+OVERLAP = 32
+"""Sub-tokens that neighbouring windows share, unless that is more than a quarter of a window."""
+
+
 class Prediction(TypedDict):
     """One span. `score` is the mean over its words of the probability of the word's tag.
 
@@ -85,7 +89,7 @@ def predict_texts(
     tags: Sequence[str],
     max_subtokens: int,
     batch_size: int = 8,
-    overlap: int = 32,
+    overlap: int | None = None,
     threshold: float | None = None,
     on_truncation: str = "window",
     show_progress_bar: bool = False,
@@ -93,6 +97,7 @@ def predict_texts(
     """See `unmask.labeler.Labeler.predict`."""
     _check_settings(batch_size, threshold, on_truncation)
     room = max(max_subtokens - encoder.num_special_tokens, 1)
+    overlap = min(OVERLAP, room // 4) if overlap is None else overlap
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
     sources = [_read(item) for item in ([inputs] if isinstance(inputs, str) else inputs)]

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unmask.console import for_notes
 from unmask.instruct.registry import SYSTEMS, load_system
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 
@@ -127,9 +128,7 @@ def _add_recipe_flags(recipe: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = for_notes()
     if arguments.step == "distil":
         from unmask.instruct.distilling import distil
 
@@ -142,10 +141,10 @@ def run(arguments: argparse.Namespace) -> None:
         steps.build(settings, console)
     elif arguments.step == "train":
         recipe = ", ".join(f"{name}={value}" for name, value in settings.recipe.to_dict().items())
-        console.print(f"recipe: {recipe}", highlight=False)
+        console.print(f"recipe: {recipe}")
         steps.train(settings, console)
     elif arguments.step == "generate":
-        console.print(str(steps.generate(settings, arguments.split, console)), highlight=False)
+        console.print(str(steps.generate(settings, arguments.split, console)))
     else:
         steps.evaluate(settings, arguments.split)
         _show(steps.scores_by_decoding(settings, arguments.split), settings, arguments.split)

@@ -36,9 +36,9 @@ def distil(arguments: argparse.Namespace, console: Any) -> None:
             raise ValueError(f"unmask instruct distil needs --{flag}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     path, counts = WAYS[name](arguments)
-    console.print(str(path), highlight=False)
+    console.print(str(path))
     for reason, count in sorted(counts.items()):
-        console.print(f"{reason}: {count}", highlight=False)
+        console.print(f"{reason}: {count}")
 
 
 def _teacher(arguments: argparse.Namespace) -> Teacher:

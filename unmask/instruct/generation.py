@@ -121,7 +121,7 @@ class _Progress:
         self.started = self.last_line = time.monotonic()
         self.done = 0
         if console and 0 < num_missing < total:
-            console.print(f"{total - num_missing} of {total} answers are there", highlight=False)
+            console.print(f"{total - num_missing} of {total} answers are there")
 
     def advance(self, number: int) -> None:
         self.done += number
@@ -131,9 +131,7 @@ class _Progress:
         self.last_line = now
         left = self.num_missing - self.done
         seconds = (now - self.started) / self.done * left
-        self.console.print(
-            f"{self.total - left}/{self.total} answers, about {seconds:.0f} s left", highlight=False
-        )
+        self.console.print(f"{self.total - left}/{self.total} answers, about {seconds:.0f} s left")
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def build(settings: InstructSettings, console: Console) -> dict[str, dict[str, A
     """
     source = load_source(settings.source)
     for note in source.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
     settings.out.mkdir(parents=True, exist_ok=True)
     system = settings.system.prepared(source.splits.get("train", []), source.labels)
     parts = source.parts or (Part("", source.splits, source.labels),)
@@ -100,13 +100,12 @@ def _say_what_was_built(
     console.print(
         f"{split}: {num_examples} sentences, {counts['num_queries']} queries, "
         f"{counts['num_without_items']} with nothing to find, {counts['num_collisions']} whose "
-        "gold the format cannot carry",
-        highlight=False,
+        "gold the format cannot carry"
     )
     for what in ("tasks", "strategies", "forms"):
         if sum(counts.get(what, {}).values()) and (what != "tasks" or len(counts[what]) > 1):
             shown = ", ".join(f"{name} {number}" for name, number in counts[what].items())
-            console.print(f"  {what}: {shown}", highlight=False)
+            console.print(f"  {what}: {shown}")
 
 
 def train(settings: InstructSettings, console: Console) -> Path:
@@ -128,7 +127,7 @@ def train(settings: InstructSettings, console: Console) -> Path:
     run = run_of(settings, built, loaded.weights.name)
     folder = settings.out / "runs" / run.id
     if (folder / training.SUMMARY_FILE).exists():
-        console.print(f"already trained: {folder}", highlight=False)
+        console.print(f"already trained: {folder}")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RUN_FILE).write_text(json.dumps(run.to_dict()), encoding="utf-8")
@@ -144,8 +143,7 @@ def train(settings: InstructSettings, console: Console) -> Path:
     console.print(
         f"{len(summary.losses)} steps in {summary.seconds:.0f} s, loss {summary.losses[0]:.3f} to "
         f"{summary.losses[-1]:.3f}; cut: {summary.num_lost_words} words, "
-        f"{summary.num_lost_answers} answers; {folder}",
-        highlight=False,
+        f"{summary.num_lost_answers} answers; {folder}"
     )
     return folder
 

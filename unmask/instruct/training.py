@@ -160,7 +160,7 @@ def tune(
     order.shuffle(shuffled)
     rows = PACKINGS[system.packing()](shuffled, recipe.max_subtokens)
     if console:
-        console.print(memory_line(model, rows, recipe), highlight=False)
+        console.print(memory_line(model, rows, recipe))
     per_step = recipe.batch_size * recipe.accumulation
     num_steps = recipe.max_steps or -(-len(rows) // per_step) * recipe.epochs
     schedule = system.schedule_length(len(texts), recipe, num_steps)
@@ -195,7 +195,7 @@ def tune(
             write_checkpoint(keeper.folder, progress, saved_tensors(named, optimizer))
         if console and now - last_line > SECONDS_BETWEEN_LINES:
             last_line = now
-            console.print(f"step {len(losses)}/{num_steps}, loss {loss:.4f}", highlight=False)
+            console.print(f"step {len(losses)}/{num_steps}, loss {loss:.4f}")
     model.eval()
     return _summary(losses, started, len(rows), seen, texts)
 
@@ -213,7 +213,7 @@ def _resumed(
     progress, tensors = found
     load_tensors(named, optimizer, tensors)
     if console:
-        console.print(f"going on after step {progress.steps}", highlight=False)
+        console.print(f"going on after step {progress.steps}")
     return list(progress.train_loss), progress.seconds
 
 

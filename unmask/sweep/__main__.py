@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unmask.config import gray_codes
 from unmask.config_file import add_config_flags, parse, to_yaml
+from unmask.console import for_notes
 from unmask.errors import OneLineParser, one_line_errors
 from unmask.recipe import COMPUTE_DTYPES, PRESETS, Recipe, load_recipe
 from unmask.sweep.combinations import names_in, one_by_one
@@ -226,11 +227,7 @@ def run(arguments: argparse.Namespace) -> None:
     from unmask.sweep.strategy import follows
     from unmask.sweep.workers import do_sweeps, parse_workers
 
-    # No markup: what is in [brackets] comes from data. No wrapping: a note is one line.
-    console = Console(
-        stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=follows()
-    )
-
+    console = for_notes(quiet=follows())
     workers = parse_workers(arguments.workers)
     sweeps = [settings_from(one, console) for one in one_by_one(arguments)]
     # All corpora first: a missing file is to be known before hours of training.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unmask.config_file import add_config_flags
+from unmask.console import for_notes
 from unmask.sweep.__main__ import (
     CHECKPOINT_HELP,
     DEFAULT_MODEL,
@@ -24,8 +25,6 @@ from unmask.sweep.combinations import default_out, one_by_one
 from unmask.sweep.data_flags import DEVICE_HELP, add_data_flags, data_settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from unmask.sweep.plan import SweepSettings
 
 TRAIN_EXAMPLES = """\
@@ -132,7 +131,7 @@ def train(arguments: argparse.Namespace) -> None:
     from unmask.sweep.execute import load_corpus
     from unmask.sweep.single import train_one
 
-    console = _console()
+    console = for_notes()
     test = "none" if arguments.test == "none" else "chosen"
     settings = replace(_settings(arguments, (arguments.seed,)), test=test, epoch_scores=True)
     corpus = load_corpus(settings)
@@ -149,7 +148,7 @@ def few_shot(arguments: argparse.Namespace) -> None:
     settings = replace(_settings(arguments, arguments.seeds), test="none")
     if arguments.out is None:  # apart from a sweep on all sentences
         settings = replace(settings, out=settings.out / "few-shot")
-    corpus, console = load_corpus(settings), _console()
+    corpus, console = load_corpus(settings), for_notes()
     curve = measure(settings, arguments.unmask, corpus, arguments.sizes, console)
     sys.stdout.write(f"{curve.to_text()}\n{curve.figure}\n")
 
@@ -167,13 +166,6 @@ def _settings(arguments: argparse.Namespace, seeds: tuple[int, ...]) -> SweepSet
         device=arguments.device,
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
-
-
-def _console() -> Console:
-    """For what happens on the way: stderr, without markup, since names come from data."""
-    from rich.console import Console
-
-    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -201,7 +193,7 @@ def suggest(arguments: argparse.Namespace) -> None:
     sweeps = one_by_one(arguments)
     if len(sweeps) > 1:
         raise ValueError("suggest takes one --model and one --task; run it once for each")
-    console = _console()
+    console = for_notes()
     settings, workers = settings_from(sweeps[0], console), parse_workers(arguments.workers)
     corpus = load_corpus(settings)
     found = suggest(settings, corpus, console, arguments.probe_steps, workers)

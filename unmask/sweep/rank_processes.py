@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from unmask.console import for_notes
 from unmask.data.sentence import Corpus
 from unmask.errors import INTERRUPTED, USAGE_ERROR, exit_code, in_one_line
 from unmask.sweep.execute import execute_together, load_corpus
@@ -134,10 +135,7 @@ def _on(device: str, settings: SweepSettings, size: int) -> SweepSettings:
 
 
 def _execute(sweeps: Sweeps, is_first: bool) -> None:
-    console = Console(
-        stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=not is_first
-    )
-    execute_together(sweeps, console)
+    execute_together(sweeps, for_notes(quiet=not is_first))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from unmask.console import for_notes
 from unmask.errors import in_one_line
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -68,7 +69,7 @@ def logged(path: Path) -> Iterator[Console]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", buffering=1, encoding="utf-8") as file, redirect_stderr(file):
-        console = Console(file=file, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console = for_notes(file)
         try:
             yield console
         except Exception as error:
