@@ -16,6 +16,12 @@ def for_notes(file: IO[str] | None = None, quiet: bool = False) -> Console:
     """
     from rich.console import Console
 
-    where = {"file": file} if file else {"stderr": True}
-    plain = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
-    return Console(**where, **plain, quiet=quiet)
+    return Console(
+        file=file,
+        stderr=file is None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=True,
+        quiet=quiet,
+    )
