@@ -279,6 +279,17 @@ def test_float64_is_refused_where_there_is_none(monkeypatch):
         load("tiny", "float64", device="mps")
 
 
+def test_loading_leaves_the_settings_of_transformers_as_they_were():
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    load("tiny")
+    assert not logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    load("tiny")
+    assert logging.is_progress_bar_enabled()
+
+
 def test_loading_prints_nothing(capfd):
     load("tiny", "float32", device="cpu")
     captured = capfd.readouterr()

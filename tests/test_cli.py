@@ -1,5 +1,6 @@
 """The `unmask` command. What a sweep does is tested in tests/sweep."""
 
+import importlib.metadata
 import io
 import json
 import os
@@ -84,6 +85,12 @@ def test_help_names_every_command_and_the_exit_codes(capsys):
     text = capsys.readouterr().out
     assert all(f"\n    {command} " in text or f"\n    {command}\n" in text for command in COMMANDS)
     assert "exit codes: 0 done" in text
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"unmask {importlib.metadata.version('unmask')}\n"
 
 
 def test_no_command_and_an_unknown_one_are_one_line(fails):

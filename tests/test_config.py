@@ -22,6 +22,14 @@ def test_thirty_layers_in_four_groups_are_8_8_7_7():
     assert flags == (False,) * 8 + (True,) * 8 + (False,) * 7 + (True,) * 7
 
 
+def test_flags_are_booleans_whatever_they_were_given_as():
+    assert UnmaskConfig((0, 1)) == UnmaskConfig([False, True])  # pyright: ignore[reportArgumentType]
+    assert UnmaskConfig((0, 1)).bidirectional[1] is True  # pyright: ignore[reportArgumentType]
+    for flag in ("0", 2, None):
+        with pytest.raises(ValueError, match=f"layer 1: {flag!r} is no flag; give True or False"):
+            UnmaskConfig((True, flag))  # pyright: ignore[reportArgumentType]
+
+
 @given(codes, st.integers(0, 50))
 def test_a_code_of_any_number_of_groups_comes_back(code, extra_layers):
     config = UnmaskConfig.from_code(code, num_layers=len(code) + extra_layers)

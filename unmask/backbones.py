@@ -321,13 +321,15 @@ def recomputing(model: Any, verb: str) -> Callable[..., None]:
 def quiet_transformers() -> Iterator[None]:
     """No progress bars and no list of the pooler weights that a labeler does not use."""
     verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        if had_bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _weights_in_folder(folder: Path) -> Weights:

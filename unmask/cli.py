@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import unmask
 from unmask import labeler_commands
 from unmask.config_file import parse, to_yaml
 from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
@@ -136,6 +137,7 @@ def parsers() -> tuple[OneLineParser, Mapping[str, OneLineParser]]:
         description="Let chosen layers of a decoder LLM look right, and find out which.",
         epilog="exit codes: 0 done, 1 failed on the way (or something is broken), 2 wrong input",
     )
+    parser.add_argument("--version", action="version", version=f"unmask {unmask.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, do: object, text: str) -> OneLineParser:

@@ -24,8 +24,14 @@ class UnmaskConfig:
     """How many groups the code was given in; None for per-layer codes and layer sets."""
 
     def __post_init__(self) -> None:
-        if not self.bidirectional:
+        flags = tuple(self.bidirectional)
+        if not flags:
             raise ValueError("an unmasking configuration needs at least one layer")
+        for layer, flag in enumerate(flags):
+            if flag not in (False, True):
+                raise ValueError(f"layer {layer}: {flag!r} is no flag; give True or False")
+        # 0 and 1 are taken too, but saved as what they mean.
+        object.__setattr__(self, "bidirectional", tuple(map(bool, flags)))
         if self.num_groups is not None and self.bidirectional != _flags(self.code, self.num_layers):
             raise ValueError(
                 f"the flags {self.bidirectional} are not those of {self.num_groups} groups; leave "

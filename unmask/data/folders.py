@@ -133,6 +133,6 @@ def _only(split: str, paths: list[Path]) -> Path:
 def _nothing_found(folder: Path) -> str:
     there = ", ".join(entry.name for entry in sorted(folder.iterdir())[:8]) or "nothing"
     return (
-        f"no file in {folder} is named after a split (train, dev or valid, test) with a known "
-        f"ending; it holds {there}"
+        f"no file in {folder} is named after a split (train, dev or valid, test) and ends in "
+        f"{', '.join(sorted(SUFFIXES))} or .parquet; it holds {there}"
     )
