@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.results.compare import (
+    Pair,
     compare_in_group,
     to_json,
     to_text,
@@ -52,6 +53,22 @@ SCORES = {
     "0011": (0.84, 0.85, 0.86, 0.83),
     "1111": (0.85, 0.83, 0.84, 0.86),
 }
+
+
+def test_a_split_that_was_not_scored_is_named_with_the_way_to_score_it(make_result):
+    [group] = group_results(
+        make_result(config=code, seed=1, validation=0.5, test=None) for code in ("00", "11")
+    )
+    text = to_text(compare_in_group(group, ["00", "11"], "test", no_counts), group)
+    assert "no seed that both were scored with on test (sweep --test all scores every" in text
+
+
+def test_saved_labelers_are_compared_over_sentences_alone():
+    text = to_text([Pair("one", "two", "file.txt", None, None)])
+    assert text.splitlines() == [
+        "one minus two, file.txt F1",
+        "  over sentences: no counts per sentence were kept for both",
+    ]
 
 
 def no_counts(run, split):

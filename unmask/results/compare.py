@@ -110,7 +110,8 @@ def to_text(pairs: Sequence[Pair], group: Group | None = None) -> str:
     lines = [] if group is None else [group.title]
     for pair in pairs:
         lines.append(f"{pair.first} minus {pair.second}, {pair.split} F1")
-        lines.append(f"  over seeds:     {_seeds_in_words(pair)}")
+        if group is not None:  # saved labelers have one seed each
+            lines.append(f"  over seeds:     {_seeds_in_words(pair)}")
         lines.append(f"  over sentences: {_sentences_in_words(pair.over_sentences)}")
     if group is not None:
         lines += _output_side_in_words(group, pairs[0].split)
@@ -158,7 +159,9 @@ def _output_side_in_words(group: Group, split: str) -> list[str]:
 def _seeds_in_words(pair: Pair) -> str:
     found = pair.over_seeds
     if found is None:
-        return "no seed that both were scored with"
+        there = " (sweep --test all scores every configuration there)"
+        on = pair.split + (there if pair.split == "test" else "")
+        return f"no seed that both were scored with on {on}"
     text = f"{found.difference:+.4f}{_interval(found.interval)}, {_p(found.p_value)}"
     return f"{text}{_holm_in_words(pair.p_holm)}, {found.num_seeds} shared seeds"
 
