@@ -100,6 +100,17 @@ def test_evaluate_gives_the_score_of_the_scorer_and_the_mistakes(saved, labeler,
     assert "strict, IOB2, 12 sentences, 0 words cut" in out
 
 
+def test_evaluate_notes_labels_that_the_labeler_does_not_have(saved, data_dir, capsys):
+    flags = ["--data-dir", str(data_dir), "--split", "validation"]
+    main(["evaluate", str(saved), *flags])
+    assert "never gives" not in capsys.readouterr().err
+    dev = data_dir / "dev.txt"
+    dev.write_text(dev.read_text().replace("-PER", "-person"))
+    main(["evaluate", str(saved), *flags])
+    said = capsys.readouterr().err
+    assert "note: data has person, which this labeler never gives; it gives LOC, ORG, PER\n" in said
+
+
 def test_evaluate_writes_a_page_and_json(saved, data_dir, tmp_path, capsys):
     flags = ["--data-dir", str(data_dir), "--split", "validation"]
     main(["evaluate", str(saved), *flags, "--json", "--html", str(tmp_path / "page.html")])

@@ -67,7 +67,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     corpus = arguments.load(arguments)
     sentences, train = corpus.split(arguments.split), corpus.train or None
-    found = measure(_load_labeler(arguments), sentences, train)
+    labeler = _load_labeler(arguments)
+    if foreign := sorted(set(corpus.labels) - set(labeler.labels)):
+        sys.stderr.write(
+            f"note: {corpus.name} has {', '.join(foreign)}, which this labeler never gives; it "
+            f"gives {', '.join(labeler.labels)}\n"
+        )
+    found = measure(labeler, sentences, train)
     if arguments.against:
         other = argparse.Namespace(**{**vars(arguments), "model": arguments.against})
         print(found.against(measure(_load_labeler(other), sentences, train)).to_text())
