@@ -19,7 +19,7 @@ import unmask
 PACKAGE = Path(unmask.__file__).parent
 TOP = "unmask"
 """The room of modules that lie directly in the package."""
-HELP_WIDTH = "88"
+HELP_WIDTH = "80"
 
 
 def on_files(files: Any, config: Any) -> Any:
