@@ -7,6 +7,7 @@ from unmask.config import UnmaskConfig
 from unmask.data.sentence import Sentence
 from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
+from unmask.ranks import Ranks
 from unmask.tagging import predict_tags
 
 WORDS = ("EU", "rejects", "German", "call", "to", "boycott", "British", "lamb", ".")
@@ -48,6 +49,16 @@ def test_tags_are_those_of_each_sentence_alone_in_the_order_given(stack, tokens_
         assert tags == [by_hand(stack, run, sentence) for sentence in runs[run]]
     found = {tag for tags, _ in results for sentence in tags for tag in sentence}
     assert len(found) > 1, "one tag everywhere proves nothing"
+
+
+def test_who_tags_by_himself_waits_for_no_process_group(stack, monkeypatch):
+    expected = predict_tags(stack, [sentences(5), []], 100)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert predict_tags(stack, [sentences(5), []], 100) == expected
+    with pytest.raises(ValueError, match="process group"):  # there is none to ask
+        predict_tags(stack, [sentences(5), []], 100, ranks=Ranks.here())
 
 
 def test_words_that_were_cut_are_o_and_counted(stack):

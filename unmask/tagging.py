@@ -31,23 +31,25 @@ def predict_tags(
     runs: Sequence[Sequence[Sentence]],
     max_subtokens: int,
     tokens_per_forward: int = TOKENS_PER_FORWARD,
+    ranks: Ranks | None = None,
 ) -> list[tuple[list[list[str]], int]]:
     """The most probable tag of every word, run by run.
 
     Words that were cut get "O": they count against the full gold. No IOB2 constraint is applied,
-    because the published scores have none. Ranks that train together share the work, and all
-    get all tags.
+    because the published scores have none.
 
     Args:
         model: a stack of as many runs as `runs` has entries.
         runs: the sentences each run is to tag.
         max_subtokens: longer sentences are cut.
         tokens_per_forward: bound on the tokens of one forward pass, all runs together.
+        ranks: processes that call this together, share the work, and all get all tags; None: this
+            one works alone, whatever process group it may be in.
 
     Returns:
         For every run the tags per sentence, in order, and the number of words that were cut.
     """
-    results, ranks = [], Ranks.here()
+    results, ranks = [], ranks or Ranks()
     encoded_once: dict[int, list[EncodedSentence]] = {}
     for run, sentences in enumerate(runs):
         # The runs of a stack mostly read the very same sentences.

@@ -97,7 +97,8 @@ class Job:
         sentences = self.corpus.split(split)
         gold = [sentence.tags for sentence in sentences]
         per_run = [sentences if place in chosen else () for place in range(model.num_runs)]
-        tagged = predict_tags(model, per_run, self.settings.recipe.max_subtokens)
+        limit = self.settings.recipe.max_subtokens
+        tagged = predict_tags(model, per_run, limit, ranks=Ranks.here())
         predicted = [tagged[place] for place in chosen]
         if Ranks.here().is_first:
             for run, (tags, _) in zip(keep_for, predicted, strict=False):

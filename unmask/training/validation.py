@@ -72,7 +72,9 @@ class Validation(Callback):
     def _look_at(self, model: LabelerStack, run: int, trainee: Trainee) -> None:
         sentences: list[Sequence[Sentence]] = [()] * model.num_runs
         sentences[run] = self.watch.sentences
-        tags, num_cut = predict_tags(model, sentences, trainee.recipe.max_subtokens)[run]
+        tags, num_cut = predict_tags(
+            model, sentences, trainee.recipe.max_subtokens, ranks=Ranks.here()
+        )[run]
         gold = [sentence.tags for sentence in self.watch.sentences]
         scores = score(gold, tags, num_truncated_words=num_cut)
         curve, patience = trainee.progress.validation_f1, trainee.recipe.patience
