@@ -238,6 +238,14 @@ def test_remove_restores_the_causal_model_exactly(build, family):
     assert not hasattr(model.config, attention.FLAGS_ATTRIBUTE)
 
 
+def test_remove_leaves_caching_off_where_it_was_off(build):
+    model = build("llama", use_cache=False)
+    install(model, UnmaskConfig.from_code("1111", NUM_LAYERS))
+    install(model, UnmaskConfig.from_code("0001", NUM_LAYERS))
+    remove(model)
+    assert model.config.use_cache is False
+
+
 def test_remove_without_a_name_takes_what_the_model_supports(build, family):
     model = build(family)
     install(model, UnmaskConfig.from_code("1111", NUM_LAYERS))

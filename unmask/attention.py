@@ -28,6 +28,9 @@ IMPLEMENTATION = "unmask"
 FLAGS_ATTRIBUTE = "unmask_bidirectional"
 """Name of the list of flags in a model's config; it is saved with config.json."""
 
+CACHE_ATTRIBUTE = "unmask_previous_use_cache"
+"""Name of a model's attribute: whether it cached before `install`."""
+
 NO_GENERATION = (
     "an unmasked layer sees tokens that generation has not produced yet, so use_cache and "
     "generate() make no sense here: call the model with use_cache=False, or "
@@ -90,6 +93,7 @@ def install(model: PreTrainedModel, config: UnmaskConfig) -> str:
     previous = str(model.config._attn_implementation)
     model.set_attn_implementation(IMPLEMENTATION)
     setattr(model.config, FLAGS_ATTRIBUTE, list(config.bidirectional))
+    model.__dict__.setdefault(CACHE_ATTRIBUTE, getattr(model.config, "use_cache", True))
     model.config.use_cache = False
     _let_generate(model, not any(config.bidirectional))
     return previous
@@ -113,7 +117,7 @@ def remove(model: PreTrainedModel, attn_implementation: str | None = None) -> No
     chosen = fitting if attn_implementation in (None, IMPLEMENTATION) else attn_implementation
     model.set_attn_implementation(chosen)
     delattr(model.config, FLAGS_ATTRIBUTE)
-    model.config.use_cache = True
+    model.config.use_cache = model.__dict__.pop(CACHE_ATTRIBUTE, True)
     _let_generate(model, True)
 
 
