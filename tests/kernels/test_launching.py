@@ -84,11 +84,13 @@ def test_calls_of_one_key_are_one_kernel_to_triton(monkeypatch):
     total = 0
     for _ in range(1000):
         leaves, grad, call = draw_call(draw)
-        output = varlen_attention(*leaves, **call)
+        query, key, value = leaves
+        output = varlen_attention(query, key, value, **call)
         torch.autograd.grad(output, leaves, grad)
-        for launcher, key, arguments in launches:
+        for launcher, launch_key, arguments in launches:
             _, kind, _ = binder_of(launcher)(*arguments)
-            assert kinds.setdefault((launcher, key), kind) == kind, (launcher.kernel, key)
+            known = kinds.setdefault((launcher, launch_key), kind)
+            assert known == kind, (launcher.kernel, launch_key)
         total += len(launches)
         launches.clear()
     assert len({launcher for launcher, _ in kinds}) == 6
@@ -103,7 +105,7 @@ class Stub(CompiledKernel):
         self.module = None
 
     def __getitem__(self, grid):
-        return lambda *arguments: self.log.append((self.name, grid, arguments))
+        return lambda *args, stream=None: self.log.append((self.name, grid, args))
 
 
 class Kernel:
