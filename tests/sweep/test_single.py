@@ -30,6 +30,8 @@ def test_train_leaves_a_labeler_with_validation_and_test_scores(flags, capsys, m
     curve = result.curves["validation_f1"]
     assert result.scores["validation"]["f1"] == max(curve)
     assert said.err.count("epoch 1: validation F1") == 1
+    assert "recipe: preset=tiny, " in said.err
+    assert "epochs=2, " in said.err
     assert "## Scores on test" in ModelCard.load(f"{folder}/README.md").text
     monkeypatch.setattr("unmask.sweep.stack.fit", None)  # nothing is left to train
     main([*flags, "--unmask", "0110", "--patience", "1"])

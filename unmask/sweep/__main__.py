@@ -234,7 +234,7 @@ def run(arguments: argparse.Namespace) -> None:
     corpora = _corpora(sweeps)
     for note in dict.fromkeys(note for corpus in corpora for note in corpus.notes):
         console.print(f"note: {note}")
-    for recipe in _recipes_in_words(one.recipe for one in sweeps):
+    for recipe in recipes_in_words(one.recipe for one in sweeps):
         console.print(f"recipe: {recipe}")
     if arguments.dry_run:
         from unmask.sweep.dry_run import describe
@@ -251,7 +251,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(path)
 
 
-def _recipes_in_words(recipes: Iterable[Recipe]) -> Iterator[str]:
+def recipes_in_words(recipes: Iterable[Recipe]) -> Iterator[str]:
     """The first in full, and in what others differ from it."""
     first, *others = (recipe.to_dict() for recipe in dict.fromkeys(recipes))
     yield ", ".join(f"{name}={value}" for name, value in first.items())

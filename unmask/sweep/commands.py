@@ -18,6 +18,7 @@ from unmask.sweep.__main__ import (
     add_flags,
     add_recipe_flags,
     recipe_from,
+    recipes_in_words,
     settings_from,
     whole_numbers,
 )
@@ -25,6 +26,9 @@ from unmask.sweep.combinations import default_out, one_by_one
 from unmask.sweep.data_flags import DEVICE_HELP, add_data_flags, data_settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.data.sentence import Corpus
     from unmask.sweep.plan import SweepSettings
 
 TRAIN_EXAMPLES = """\
@@ -128,29 +132,36 @@ def _add_train_flags(command: argparse.ArgumentParser, of_one_run: bool = True) 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train one labeler, and print its folder."""
-    from unmask.sweep.execute import load_corpus
     from unmask.sweep.single import train_one
 
-    console = for_notes()
     test = "none" if arguments.test == "none" else "chosen"
     settings = replace(_settings(arguments, (arguments.seed,)), test=test, epoch_scores=True)
-    corpus = load_corpus(settings)
-    for note in corpus.notes:
-        console.print(f"note: {note}")
+    corpus, console = _begin(settings)
     sys.stdout.write(f"{train_one(settings, arguments.unmask, corpus, console)}\n")
 
 
 def few_shot(arguments: argparse.Namespace) -> None:
     """Train on more and more sentences, and show what it gains."""
-    from unmask.sweep.execute import load_corpus
     from unmask.sweep.few_shot import few_shot as measure
 
     settings = replace(_settings(arguments, arguments.seeds), test="none")
     if arguments.out is None:  # apart from a sweep on all sentences
         settings = replace(settings, out=settings.out / "few-shot")
-    corpus, console = load_corpus(settings), for_notes()
+    corpus, console = _begin(settings)
     curve = measure(settings, arguments.unmask, corpus, arguments.sizes, console)
     sys.stdout.write(f"{curve.to_text()}\n{curve.figure}\n")
+
+
+def _begin(settings: SweepSettings) -> tuple[Corpus, Console]:
+    """The corpus, and a console that has said what there is to know of it and of the recipe."""
+    from unmask.sweep.execute import load_corpus
+
+    corpus, console = load_corpus(settings), for_notes()
+    for note in corpus.notes:
+        console.print(f"note: {note}")
+    for recipe in recipes_in_words([settings.recipe]):
+        console.print(f"recipe: {recipe}")
+    return corpus, console
 
 
 def _settings(arguments: argparse.Namespace, seeds: tuple[int, ...]) -> SweepSettings:
@@ -186,16 +197,14 @@ def suggest(arguments: argparse.Namespace) -> None:
     """Rank the configurations of a sweep, and check the ranking where its results are there."""
     import json
 
-    from unmask.sweep.execute import load_corpus
     from unmask.sweep.suggest import suggest
     from unmask.sweep.workers import parse_workers
 
     sweeps = one_by_one(arguments)
     if len(sweeps) > 1:
         raise ValueError("suggest takes one --model and one --task; run it once for each")
-    console = for_notes()
-    settings, workers = settings_from(sweeps[0], console), parse_workers(arguments.workers)
-    corpus = load_corpus(settings)
+    settings, workers = settings_from(sweeps[0], for_notes()), parse_workers(arguments.workers)
+    corpus, console = _begin(settings)
     found = suggest(settings, corpus, console, arguments.probe_steps, workers)
     text = json.dumps(found.to_dict(), indent=2) if arguments.json else found.to_text()
     sys.stdout.write(text + "\n")
