@@ -210,13 +210,17 @@ def test_environments_that_differ_are_counted(make_result):
     results = [make_result(seed=n, environment={"gpu": name}) for n, name in enumerate("AAB")]
     table = environment_table(results)
     assert table is not None
-    assert table.rows == [("gpu", "A (2 runs); B (1 runs)")]
+    assert table.rows == [("gpu", "A (2 runs); B (1 run)")]
     assert environment_table([make_result(environment={})]) is None
 
 
 def test_scoring_in_words_says_what_was_cut(make_result):
     assert "strict mode with scheme IOB2" in scoring_in_words([make_result()])
-    assert "validation: at most 0 of 300 words cut off" in scoring_in_words([make_result()])
+    text = scoring_in_words([make_result()])
+    assert text.endswith("Words lost to truncation count as O; validation: 0 of 300 were cut off.")
+    more = make_result()
+    more.scores["validation"]["num_truncated_words"] = 7
+    assert "; validation: 0 to 7 of 300 were cut off." in scoring_in_words([make_result(), more])
 
 
 def test_gains_are_corrected_for_all_that_are_shown(make_result):

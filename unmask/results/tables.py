@@ -239,6 +239,15 @@ def format_mean(scores: Sequence[dict[str, Any]], key: str, digits: int = 3) -> 
     return f"{fmean(values):.{digits}f}" if values else NOT_MEASURED
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "run"), counted(0, "run")
+    ('1 run', '0 runs')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def format_p(value: float | None) -> str:
     """A p-value that does not break over lines: "p = 0.012", "p < 0.001", or why there is none."""
     if value is None:
@@ -299,4 +308,4 @@ def plain(value: Any) -> str:
 def _values_with_counts(counts: dict[str, int]) -> str:
     if len(counts) == 1:
         return str(next(iter(counts)))
-    return "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
+    return "; ".join(f"{value} ({counted(count, 'run')})" for value, count in counts.items())

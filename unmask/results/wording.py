@@ -14,15 +14,6 @@ SURE = 0.05
 """Corrected p-values above this are not called sure."""
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "run"), counted(0, "run")
-    ('1 run', '0 runs')
-    """
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def answer(findings: Findings) -> str:
     """The choice and its scores in one or two sentences."""
     chosen = findings.chosen
@@ -114,13 +105,16 @@ def scoring_in_words(results: Sequence[RunResult]) -> str:
         words = [one["num_words"] for one in scores if "num_words" in one]
         if not words:
             continue
-        lost = f"{max(cut)} of {max(words)} words" if cut else f"({NOT_MEASURED}) words"
-        parts.append(f"{split}: at most {lost} cut off")
-    lost_words = f" Words lost to truncation count as O ({'; '.join(parts)})." if parts else ""
+        number = NOT_MEASURED
+        if cut:
+            # Backbones cut their sentences at other words.
+            number = f"{max(cut)}" if min(cut) == max(cut) else f"{min(cut)} to {max(cut)}"
+        parts.append(f"{split}: {number} of {max(words)}")
+    cut_off = f" Words lost to truncation count as O; {', '.join(parts)} were cut off."
     return (
         "Micro F1 over exactly matching spans, by seqeval in its strict mode with scheme IOB2, "
         "from the prediction at the first sub-token of each word, against the full gold."
-        f"{lost_words}"
+        + (cut_off if parts else "")
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from unmask.data.sentence import Corpus
 from unmask.results.ledger import Ledger
-from unmask.results.wording import counted
+from unmask.results.tables import counted
 from unmask.sweep.execute import load_one, open_ledger, runs_on
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.train import encode_training_split

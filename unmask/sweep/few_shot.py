@@ -15,7 +15,7 @@ from unmask.results.figures import save_png
 from unmask.results.plots import size_figure
 from unmask.results.run import ENCODER, Run
 from unmask.results.statistics import Summary, summarize
-from unmask.results.wording import counted
+from unmask.results.tables import counted
 from unmask.sweep.execute import open_ledger
 from unmask.sweep.job import Job
 from unmask.sweep.plan import SweepSettings

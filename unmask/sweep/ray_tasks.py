@@ -25,7 +25,7 @@ from rich.console import Console
 from unmask.backbones import LoadedBackbone
 from unmask.data.sentence import Corpus
 from unmask.errors import in_one_line
-from unmask.results.wording import counted
+from unmask.results.tables import counted
 from unmask.sweep.execute import (
     execute,
     load_corpus,

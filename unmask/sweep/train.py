@@ -20,7 +20,7 @@ from unmask.model import UnmaskedForTokenClassification
 from unmask.ranks import Ranks
 from unmask.results.record import RunRecord
 from unmask.results.run import Run
-from unmask.results.wording import counted
+from unmask.results.tables import counted
 from unmask.sweep.halving import survivors
 from unmask.sweep.job import Job
 from unmask.sweep.memory import MemoryMeter
