@@ -122,6 +122,7 @@ def test_stray_tags_stay_as_they_are_and_are_counted(write):
         ("a O\nb S-X\nc B-X\n", r"train\.txt:3: tag 'B-X' is not part of a whole BIOES entity"),
         ("\n \n", r"train\.txt: no sentences found when read as CoNLL columns"),
         (b"a\tO\nM\xfcller\tO\n", r"train\.txt:2: byte 0xfc is not UTF-8; convert the file"),
+        ("a\tO\n".encode("utf-16"), r"byte 0xff is not UTF-8; .* iconv -f UTF-16 -t UTF-8"),
     ],
 )
 def test_errors_name_file_and_line(write, content, message):

@@ -8,6 +8,7 @@ breaks at characters such as U+2028 and U+0085, which occur inside words of web 
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,11 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        likely = "UTF-16" if is_wide else "ISO-8859-1"
         raise ValueError(
             f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8; convert the file, for "
-            "example with iconv -f ISO-8859-1 -t UTF-8"
+            f"example with iconv -f {likely} -t UTF-8"
         ) from None
 
 

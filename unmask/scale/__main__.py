@@ -134,11 +134,10 @@ def _finetune_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
-    from rich.console import Console
-
+    from unmask.console import for_notes
     from unmask.scale.study import Study
 
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console = for_notes()
     study = Study(arguments.out, console)
     if arguments.command == "pretrain":
         settings = pretraining_from(arguments)

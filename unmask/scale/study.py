@@ -23,6 +23,7 @@ from unmask.data.sentence import Corpus
 from unmask.recipe import Recipe
 from unmask.results.figures import save_png
 from unmask.results.ledger import Ledger
+from unmask.results.tables import counted
 from unmask.scale.figure import checkpoint_figure, checkpoint_table, scores_by_task
 from unmask.scale.meter import Meter
 from unmask.scale.plan import Checkpoint, missing, planned
@@ -203,7 +204,8 @@ class Study:
             planned(checkpoints, settings.num_layers, corpus.name, seeds, recipe, fingerprint)
         )
         to_do = missing(self.ledger, plan)
-        self.console.print(f"{len(plan)} runs, {len(plan) - len(to_do)} of them already there")
+        done = len(plan) - len(to_do)
+        self.console.print(f"{counted(len(plan), 'run')}, {done} of them already there")
         if to_do:
             finetuning = Finetuning.of(corpus, recipe, self.tokenizer(), device)
             StackLoop(finetuning, self.ledger, self.console).work_off(to_do, fuse)
