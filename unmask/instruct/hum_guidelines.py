@@ -2,7 +2,7 @@
 
 A scheme holds variants of a label's name and description, and representative examples, five that
 have it, five that have not, and further candidates. In training an instruction draws from it and
-may hide names behind placeholders, so that only the guidelines say what is meant; in evaluation
+may hide names behind made-up ones, so that only the guidelines say what is meant; in evaluation
 the first of everything is shown and nothing is hidden. The paper gives no rates: ours are
 settings.
 """
@@ -197,8 +197,8 @@ def draw_guides(
     A name is hidden only where a description says what is meant. No two labels are shown alike.
     """
     taken = {one.shown for one in labels}
-    placeholders = [f"label{number}" for number in range(1, 100)]
-    generator.shuffle(placeholders)
+    made_up = [f"label{number}" for number in range(1, 100)]
+    generator.shuffle(made_up)
     drawn = []
     for one in labels:
         scheme = schemes.get(one.name, Scheme())
@@ -208,7 +208,7 @@ def draw_guides(
             one = replace(one, description=text, role_descriptions=_roles(one, scheme))
         name = ""
         if described and generator.random() < rates.mask:
-            name = placeholders.pop() if placeholders else ""
+            name = made_up.pop() if made_up else ""
         elif scheme.names and generator.random() < rates.variant:
             name = generator.choice(scheme.names)
         if name and name not in taken:

@@ -18,7 +18,7 @@ class Shown:
     """One label as an instruction shows it.
 
     `name` is the natural name, `shown` what stands in its place: itself, a variant or a
-    placeholder. `roles` are arguments of an event or attributes of an entity,
+    made-up name. `roles` are arguments of an event or attributes of an entity,
     `role_descriptions` what is said about some of them; `ends` are the types of a triple's
     subject and object.
     """
