@@ -17,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -224,15 +226,15 @@ def pack(
         raise ValueError("cannot pack a batch without sentences")
     lengths = [len(sentence.token_ids) for sentence in sentences]
     cu_seqlens = _offsets(lengths)
-    flags = [flags for run, flags in zip(runs, causal, strict=True) for _ in run]
     run_tokens = [sum(len(sentence.token_ids) for sentence in run) for run in runs]
+    num_sentences = torch.tensor([len(run) for run in runs])
     return PackedBatch(
-        token_ids=torch.tensor([token for s in sentences for token in s.token_ids]),
+        token_ids=_end_to_end([sentence.token_ids for sentence in sentences]),
         position_ids=positions(cu_seqlens),
-        label_ids=torch.tensor([label for s in sentences for label in s.label_ids]),
+        label_ids=_end_to_end([sentence.label_ids for sentence in sentences]),
         cu_seqlens=cu_seqlens,
         max_seqlen=max(lengths),
-        causal=torch.tensor(flags, dtype=torch.bool),
+        causal=torch.tensor(causal, dtype=torch.bool).repeat_interleave(num_sentences, dim=0),
         run_offsets=_offsets(run_tokens),
     )
 
@@ -292,6 +294,11 @@ def positions(cu_seqlens: Tensor) -> Tensor:
 
 def _for_kernels(offsets: Tensor, device: torch.device) -> Tensor:
     return offsets.to(device, non_blocking=True) if device.type == "cuda" else offsets
+
+
+def _end_to_end(rows: Sequence[Sequence[int]]) -> Tensor:
+    """int64; `torch.tensor` takes twice as long for a list, and many fused runs have long ones."""
+    return torch.from_numpy(np.fromiter(chain.from_iterable(rows), dtype=np.int64))
 
 
 def _offsets(lengths: Sequence[int]) -> Tensor:

@@ -41,8 +41,8 @@ class StackUpdate:
         grads = [p.grad.flatten(1) for p in self.stacked.values() if p.grad is not None]
         # So precise that a run's norm is the same whoever is summed beside it.
         dtype = grads[0].dtype if grads[0].device.type == "mps" else torch.float64
-        squares = [torch.linalg.vector_norm(g, dim=1, dtype=dtype) ** 2 for g in grads]
-        return torch.stack(squares).sum(0).sqrt()
+        norms = [torch.linalg.vector_norm(g, dim=1, dtype=dtype) for g in grads]
+        return torch.stack(norms).square().sum(0).sqrt()
 
     @torch.no_grad()
     def step(self, steps: Mapping[int, int], norms: Sequence[float]) -> None:
@@ -60,12 +60,10 @@ class StackUpdate:
             self._part()
             for run, at in going.items():
                 self.optimizers[run].update(at)
-        for parameter in self.stacked.values():
-            if parameter.grad is not None and len(steps) == len(self.optimizers):
-                parameter.grad.zero_()
-            elif parameter.grad is not None:
-                for run in steps:
-                    parameter.grad[run].zero_()
+        grads = [p.grad for p in self.stacked.values() if p.grad is not None]
+        if len(steps) < len(self.optimizers):
+            grads = [grad[run] for grad in grads for run in steps]
+        torch._foreach_zero_(grads)
 
     def _clip(self, going: Mapping[int, int], norms: Sequence[float]) -> None:
         """As `torch.nn.utils.clip_grad_norm_` for each run; others keep what they have."""
