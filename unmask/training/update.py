@@ -63,7 +63,7 @@ class StackUpdate:
         grads = [p.grad for p in self.stacked.values() if p.grad is not None]
         if len(steps) < len(self.optimizers):
             grads = [grad[run] for grad in grads for run in steps]
-        torch._foreach_zero_(grads)
+        torch._foreach_zero_(grads)  # pyright: ignore[reportPrivateImportUsage]
 
     def _clip(self, going: Mapping[int, int], norms: Sequence[float]) -> None:
         """As `torch.nn.utils.clip_grad_norm_` for each run; others keep what they have."""
