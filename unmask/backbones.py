@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -319,14 +321,22 @@ def recomputing(model: Any, verb: str) -> Callable[..., None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no list of the pooler weights that a labeler does not use."""
+    """No progress bars and no list of the pooler weights that a labeler does not use.
+
+    The bar over the tensors of a GGUF file, which takes seconds, is left to terminals.
+    """
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
+    gguf: Any = modeling_gguf_pytorch_utils
+    gguf_bar = gguf.tqdm
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    # A bar of tqdm's own, which the switch of transformers does not reach.
+    gguf.tqdm = partial(gguf_bar, disable=None)
     try:
         yield
     finally:
+        gguf.tqdm = gguf_bar
         transformers_logging.set_verbosity(verbosity)
         if had_bars:
             transformers_logging.enable_progress_bar()

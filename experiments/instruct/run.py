@@ -87,12 +87,14 @@ def tune(chosen: argparse.Namespace, system: str) -> None:
     """
     out = chosen.out / system
     common = [*("--system", system, "--model", chosen.model, "--task", chosen.data_dir.name)]
-    common += [*("--data-dir", str(chosen.out / "corpus"), "--out", str(out))]
-    common += ["--ledger", str(chosen.out / "ledger.jsonl"), "--device", "cpu"]
+    common += ["--out", str(out), "--device", "cpu"]
     longest = min(chosen.max_new_tokens, SHORT_ANSWERS.get(system, chosen.max_new_tokens))
-    answers = [*common, "--max-new-tokens", str(longest), "--generation-batch-size", "96"]
+    own_flags = {
+        "generate": ["--max-new-tokens", str(longest), "--generation-batch-size", "96"],
+        "evaluate": ["--ledger", str(chosen.out / "ledger.jsonl")],
+    }
     if not (out / "build.json").exists():
-        command("instruct", "build", *common)
+        command("instruct", "build", *common, "--data-dir", str(chosen.out / "corpus"))
     recipe = flags({**RECIPE, **TUNING, "--max-steps": str(chosen.steps)})
     command("instruct", "train", *common, *recipe)
     own = load_system(system).decoding()
@@ -102,8 +104,8 @@ def tune(chosen: argparse.Namespace, system: str) -> None:
         decodings.append(("constrained", "validation"))
     for decoding, split in decodings:
         more = ["--decoding", decoding, "--split", split]
-        for step in ("generate", "evaluate"):
-            command("instruct", step, *answers, *more)
+        for step, these in own_flags.items():
+            command("instruct", step, *common, *these, *more)
 
 
 def sweep(chosen: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from unmask.backbones import load_causal_lm
 from unmask.cli import main
 from unmask.data import lookright
+from unmask.instruct.cli import READ_BY, add_flags
 from unmask.instruct.registry import SYSTEMS
 from unmask.results.groups import group_results
 from unmask.results.ledger import Ledger
@@ -32,8 +34,14 @@ def data(tmp_path_factory):
 
 
 def instruct(step: str, system: str, model, data, out, *more: str) -> None:
-    flags = ["--system", system, "-m", str(model), "-t", "mine", "-d", str(data), "-o", str(out)]
-    main(["instruct", step, *flags, "--device", "cpu", *more])
+    flags = ["--system", system, "-m", str(model), "-t", "mine", "-o", str(out), "--device", "cpu"]
+    corpus = ["-d", str(data)] if step == "build" else []
+    main(["instruct", step, *flags, *corpus, *more])
+
+
+def build_and_train(system: str, model, data, out) -> None:
+    instruct("build", system, model, data, out)
+    instruct("train", system, model, data, out, *RECIPE)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -59,12 +67,11 @@ def test_each_system_goes_from_a_corpus_to_the_ledger(system, small_model, data,
 
 
 def test_free_and_constrained_answers_stand_side_by_side(small_model, data, tmp_path, capsys):
-    for step in ("build", "train"):
-        instruct(step, "uniner", small_model, data, tmp_path, *RECIPE)
+    build_and_train("uniner", small_model, data, tmp_path)
     for decoding in ("greedy", "constrained"):
-        more = (*RECIPE, "--decoding", decoding, "--max-new-tokens", "6")
-        for step in ("generate", "evaluate"):
-            instruct(step, "uniner", small_model, data, tmp_path, *more)
+        more = (*RECIPE, "--decoding", decoding)
+        for step, length in (("generate", ("--max-new-tokens", "6")), ("evaluate", ())):
+            instruct(step, "uniner", small_model, data, tmp_path, *more, *length)
     free, constrained = Ledger(tmp_path / "ledger.jsonl").results()
     assert free.run.config.endswith(", greedy")
     assert constrained.run.config.endswith(", constrained")
@@ -83,8 +90,7 @@ def test_free_and_constrained_answers_stand_side_by_side(small_model, data, tmp_
 def test_answers_come_from_the_weights_that_were_tuned_whatever_the_flags(
     small_model, data, tmp_path, monkeypatch
 ):
-    for step in ("build", "train"):
-        instruct(step, "it", small_model, data, tmp_path, *RECIPE)
+    build_and_train("it", small_model, data, tmp_path)
     asked = []
 
     def load(name, dtype, quantization, device):
@@ -107,8 +113,7 @@ def test_what_was_built_is_counted(data, tmp_path, capsys):
 
 
 def test_a_second_training_finds_the_first(small_model, data, tmp_path, capsys):
-    instruct("build", "it", small_model, data, tmp_path)
-    instruct("train", "it", small_model, data, tmp_path, *RECIPE)
+    build_and_train("it", small_model, data, tmp_path)
     instruct("train", "it", small_model, data, tmp_path, *RECIPE)
     assert "already trained" in capsys.readouterr().err
 
@@ -117,15 +122,15 @@ def test_gold_answers_score_one_as_a_labeler(small_model, data, tmp_path):
     for system in SYSTEMS:
         out = tmp_path / system
         instruct("build", system, small_model, data, out)
-        untuned = ("--untuned", "--max-new-tokens", "2")
-        instruct("generate", system, small_model, data, out, *untuned, *RECIPE)
+        untuned = ("--untuned", *RECIPE)
+        instruct("generate", system, small_model, data, out, *untuned, "--max-new-tokens", "2")
         (path,) = out.glob("runs/*/validation.system.jsonl")
         header = path.read_text().splitlines()[0]
         lines = (out / "validation.queries.jsonl").read_text().splitlines()
         queries = [json.loads(line) for line in lines]
         answers = [{"id": one["id"], "output": one["segments"][-1][0]} for one in queries]
         path.write_text("\n".join([header, *map(json.dumps, answers), ""]))
-        instruct("evaluate", system, small_model, data, out, *untuned, *RECIPE)
+        instruct("evaluate", system, small_model, data, out, *untuned)
         (result,) = Ledger(out / "ledger.jsonl").results()
         assert result.scores["validation"]["f1"] == 1.0, system
         assert result.run.config.endswith("untuned")
@@ -135,8 +140,8 @@ def test_gold_answers_score_one_as_a_labeler(small_model, data, tmp_path):
     ("steps", "more", "message"),
     [
         (("train",), (), r"build.json is not there: run `unmask instruct build` first"),
-        (("build", "generate"), RECIPE, "holds no finished adapter: run `unmask instruct train`"),
-        (("build", "evaluate"), RECIPE, "run `unmask instruct generate --split validation`"),
+        (("build", "generate"), (), "holds no finished adapter: run `unmask instruct train`"),
+        (("build", "evaluate"), (), "run `unmask instruct generate --split validation`"),
         (("build",), ("--set", "robust"), "--set takes NAME=VALUE, got 'robust'"),
         (("build",), ("--set", "colour=red"), "system it has no setting 'colour'; it has"),
         (("build",), ("--set", "seed=red"), "setting seed is a number, got 'red'"),
@@ -164,8 +169,41 @@ def test_a_folder_built_for_another_system_is_refused(small_model, data, tmp_pat
 
 def test_a_test_score_waits_for_validation(small_model, data, tmp_path, capsys):
     instruct("build", "it", small_model, data, tmp_path)
-    more = ("--untuned", "--split", "test", "--max-new-tokens", "2", *RECIPE)
-    instruct("generate", "it", small_model, data, tmp_path, *more)
+    more = ("--untuned", "--split", "test", *RECIPE)
+    instruct("generate", "it", small_model, data, tmp_path, *more, "--max-new-tokens", "2")
     with pytest.raises(SystemExit):
         instruct("evaluate", "it", small_model, data, tmp_path, *more)
     assert "evaluate validation before test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "flags", "message"),
+    [
+        ("build", ("--epochs", "3"), "--epochs does nothing in build: it is read by train,"),
+        ("build", ("--no-gradient-checkpointing",), "--gradient-checkpointing does nothing in"),
+        ("train", ("--limit-train", "5"), "--limit-train does nothing in train: it is read by bui"),
+        ("train", ("--split", "test"), "--split does nothing in train"),
+        ("train", ("--max-new-tokens", "5"), "--max-new-tokens does nothing in train"),
+        (
+            "generate",
+            ("--ledger", "x"),
+            "--ledger does nothing in generate: it is read by evaluate",
+        ),
+        ("evaluate", ("--teacher", "x"), "--teacher does nothing in evaluate"),
+        ("distil", ("--variant", "definition"), "--variant does nothing in distil of hum"),
+        ("distil", ("--seed", "3"), "--seed does nothing in distil of hum"),
+    ],
+)
+def test_a_flag_of_another_step_is_refused(step, flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["instruct", step, "--system", "hum", "-o", str(tmp_path), *flags])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_flag_is_read_by_some_step():
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    everywhere = {"help", "step", "system", "device", "debug"}
+    read = {field for fields in READ_BY.values() for field in fields}
+    assert {action.dest for action in parser._actions} == read | everywhere

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,36 @@ if TYPE_CHECKING:
 STEPS = ("build", "train", "generate", "evaluate", "distil")
 DECODINGS = ("system", "greedy", "constrained")
 
+WHICH = ("settings", "model", "task", "out")
+"""Fields of the flags that say which system on what; each step needs them to find its folder."""
+DATA = (
+    *("data_dir", "train_from", "validation_from", "column"),
+    *("limit_train", "limit", "names"),
+)
+RUN = (
+    *("seed", "start_from", "preset", "learning_rate", "epochs", "max_steps", "batch_size"),
+    *("accumulation", "lora_rank", "lora_alpha", "lora_targets", "max_subtokens", "optimizer"),
+    *("quantization", "compute_dtype", "gradient_checkpointing"),
+)
+"""What tells the runs of one folder apart: `train` obeys it, later steps find the run by it."""
+OUTPUTS = ("split", "decoding", "untuned")
+TEACHER = ("endpoint", "teacher", "api_key_file")
+PASSAGES = (*TEACHER, "passages", "out")
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "build": (*WHICH, *DATA),
+    "train": (*WHICH, *RUN),
+    "generate": (*WHICH, *RUN, *OUTPUTS, "max_new_tokens", "generation_batch_size"),
+    "evaluate": (*WHICH, *RUN, *OUTPUTS, "ledger"),
+    "distil of uniner": (*PASSAGES, "variant"),
+    "distil of seqgpt": (*PASSAGES, "lang"),
+    "distil of hum": (*TEACHER, "out", "task", *DATA),
+}
+"""The flags that each step reads, besides step, --system, --device and --debug."""
+
 EXAMPLES = """\
 examples:
   unmask instruct build    --system uniner --model smollm2-135m --task wnut17 --data-dir ~/wnut17
-  unmask instruct train    --system uniner --model smollm2-135m --task wnut17 --data-dir ~/wnut17
+  unmask instruct train    --system uniner --model smollm2-135m --task wnut17 --max-steps 200
   unmask instruct generate --system uniner --model smollm2-135m --task wnut17 --split validation
   unmask instruct evaluate --system uniner --model smollm2-135m --task wnut17 --split validation
   unmask instruct build    --system it --set loss_on=response --set robust=true
@@ -35,7 +61,7 @@ Settings of a system are the fields of its class; --set NAME=VALUE changes one."
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """All flags of the five steps; each step reads those that concern it."""
+    """All flags of the five steps; `run` refuses those that the step does not read."""
     parser.add_argument("step", choices=STEPS, help="what to do")
     what = parser.add_argument_group("what to run")
     what.add_argument("--system", choices=tuple(SYSTEMS), default="it", help="default: %(default)s")
@@ -128,6 +154,7 @@ def _add_recipe_flags(recipe: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
+    _refuse_unread(arguments)
     console = for_notes()
     if arguments.step == "distil":
         from unmask.instruct.distilling import distil
@@ -148,6 +175,29 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         steps.evaluate(settings, arguments.split)
         _show(steps.scores_by_decoding(settings, arguments.split), settings, arguments.split)
+
+
+def _refuse_unread(arguments: argparse.Namespace) -> None:
+    """A flag that would change nothing must not look as if it did.
+
+    Raises:
+        ValueError: for a flag of other steps.
+    """
+    step = arguments.step
+    step = f"distil of {arguments.system}" if step == "distil" else step
+    if step not in READ_BY:  # a system without a teacher, which `distil` says itself
+        return
+    flags = argparse.ArgumentParser()
+    add_flags(flags)
+    for action in flags._actions:
+        field = action.dest
+        readers = [one for one, read in READ_BY.items() if field in read]
+        given = getattr(arguments, field, action.default) != action.default
+        if given and readers and step not in readers:
+            flag = next(one for one in action.option_strings if one.startswith("--"))
+            raise ValueError(
+                f"{flag} does nothing in {step}: it is read by {', '.join(readers)}; leave it out"
+            )
 
 
 def settings_from(arguments: argparse.Namespace) -> InstructSettings:
