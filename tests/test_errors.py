@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from unmask.errors import OneLineParser, exit_code, in_one_line, is_out_of_memory, one_line_errors
 
@@ -92,6 +94,14 @@ def test_full_disk_in_safetensors_words_is_a_full_disk():
     assert in_one_line(error).startswith("the disk is full")
     assert exit_code(error) == 1
     assert "SafetensorError" in in_one_line(SafetensorError("invalid header"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_full_disk_in_the_words_of_tokenizers_is_a_full_disk():
+    with pytest.raises(Exception, match="os error 28") as refused:
+        Tokenizer(WordLevel({"a": 0}, unk_token="a")).save("/dev/full")
+    assert in_one_line(refused.value).startswith("the disk is full")
+    assert exit_code(refused.value) == 1
 
 
 def real_torch_refusal() -> RuntimeError:

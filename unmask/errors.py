@@ -117,11 +117,10 @@ def in_one_line(error: Exception) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Was there no room for a file? safetensors says so in words, all others by number."""
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return True
-    in_words = [f"(os error {number})" for number in DISK_FULL]
-    return type(error).__name__ == "SafetensorError" and any(one in str(error) for one in in_words)
+    """Was there no room for a file? Python says so by number, what is written in Rust in words."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    return any(f"(os error {number})" in str(error) for number in DISK_FULL)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
