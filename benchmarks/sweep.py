@@ -141,13 +141,13 @@ def _measured(
         rows.append(_timed(name, 1, step, arguments.steps, meter, None))
         del pair, step
     sentences = [sentence for batch in workload.batches for sentence in batch]
-    per_run = estimate(loaded, recipe, sentences).bytes_per_run
+    cost = estimate(loaded, recipe, sentences)
     for width in arguments.widths:
         meter = _fresh_meter(loaded)
         model = _stack(loaded, workload, recipe, width)
         step = _fused_step(model, sentences, recipe)
         name = "unmask, one run" if width == 1 else f"unmask, {width} runs fused"
-        rows.append(_timed(name, width, step, arguments.steps, meter, width * per_run))
+        rows.append(_timed(name, width, step, arguments.steps, meter, cost.bytes_of_runs(width)))
         model.release()
         del model, step
     return rows

@@ -10,6 +10,7 @@ from unmask.training import estimate as module
 from unmask.training.estimate import MAX_FUSED, Cost, estimate, free_memory
 
 CPU = torch.device("cpu")
+MIB = 2**20
 
 
 def sentences(*lengths):
@@ -106,14 +107,22 @@ def test_gradient_checkpointing_and_eight_bits_need_less(load_random):
     ("free", "num_runs", "width"),
     [
         (0, 80, 1),  # a run alone is always tried
-        (1000, 80, 6),
-        (1000, 4, 4),
-        (10**9, 80, MAX_FUSED),
+        (20 * MIB, 80, 1),  # less than what goes beside the runs
+        (1000 * MIB, 80, 5),
+        (1000 * MIB, 4, 4),
+        (10**6 * MIB, 80, MAX_FUSED),
     ],
 )
 def test_width_is_what_fits_beside_the_loaded_backbone(free, num_runs, width):
-    cost = Cost(backbone_bytes=10**6, bytes_per_run=100, tokens_per_run=1, flops_per_token=1)
+    cost = Cost(backbone_bytes=10**6, bytes_per_run=100 * MIB, tokens_per_run=1, flops_per_token=1)
     assert cost.width(free, num_runs) == width
+
+
+@pytest.mark.parametrize(("num_runs", "measured"), [(1, 39.4), (4, 78.7), (16, 148.2)])
+def test_runs_of_the_embedded_backbone_take_about_what_was_measured(num_runs, measured):
+    # The peak that `unmask sweep --fuse N --limit-train 200 --epochs 1` said, two cores.
+    cost = Cost(0, bytes_per_run=int(8.5 * MIB), tokens_per_run=1, flops_per_token=1)
+    assert cost.bytes_of_runs(num_runs) / MIB == pytest.approx(measured, rel=0.2)
 
 
 def test_free_memory_is_what_linux_calls_available(tmp_path, monkeypatch):

@@ -50,6 +50,6 @@ def _describe_backbone(
     )
     yield (
         f"estimated memory: {bytes_in_words(cost.backbone_bytes)} for the backbone (loaded now) "
-        f"and {bytes_in_words(width * cost.bytes_per_run)} for {counted(width, 'run')} at a time; "
+        f"and {bytes_in_words(cost.bytes_of_runs(width))} for {counted(width, 'run')} at a time; "
         f"{bytes_in_words(free)} are free"
     )

@@ -68,7 +68,7 @@ def train_together(jobs: Sequence[Job]) -> None:
         meter.reset()
         train_shares(stack, shares, recorded)
         if (peak := meter.peak()) is not None:
-            estimated = len(stack) * max(cost.bytes_per_run for cost in costs)
+            estimated = max(cost.bytes_of_runs(len(stack)) for cost in costs)
             first.console.print(
                 f"memory of {counted(len(stack), 'run')} at a time: {bytes_in_words(peak)} at the "
                 f"peak, {bytes_in_words(estimated)} were estimated"

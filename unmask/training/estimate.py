@@ -6,8 +6,8 @@ weights of attention) at the tokens of the largest batch that is to be expected;
 are trained, also what norms and dropout keep (12, and 2 MLP-sized ones). On a CPU it is held
 against resident memory, which allocators fragment: 2 % high for sixteen runs of SmolLM2-135M in
 float32 (benchmarks/results), but a quarter low for four in bfloat16 and two in float32, and a third
-low for one; the embedded backbone takes some 40 MiB more whatever its runs. `SHARE_OF_MEMORY`
-leaves room for that.
+low for one. `WORKING_BYTES` is what the embedded backbone took beside its runs: 31, 45 and 12 MiB
+for 1, 4 and 16 of them. `SHARE_OF_MEMORY` leaves room for all that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ MAX_FUSED = 16
 
 SHARE_OF_MEMORY = 0.6
 """Of the free memory; the rest is for what the estimate does not see."""
+
+WORKING_BYTES = 32 * 2**20
+"""What PyTorch sets up for its threads and products, however small the model and many the runs."""
 
 LABELS_ASSUMED = 32
 
@@ -58,9 +61,13 @@ class Cost:
         """Floating-point operations of training one run."""
         return self.tokens_per_run * self.flops_per_token
 
+    def bytes_of_runs(self, num_runs: int) -> int:
+        """What training so many runs at a time takes beside the backbone."""
+        return WORKING_BYTES + num_runs * self.bytes_per_run
+
     def width(self, free_bytes: int, num_runs: int) -> int:
         """How many runs to fuse into what is free beside the backbone; at least 1."""
-        room = int(SHARE_OF_MEMORY * free_bytes)
+        room = int(SHARE_OF_MEMORY * free_bytes) - WORKING_BYTES
         return max(1, min(room // self.bytes_per_run, MAX_FUSED, num_runs))
 
 
