@@ -130,7 +130,7 @@ def test_published_and_sound_test_stand_side_by_side(make_result):
     group = make_group(make_result, scores)
     pairs = compare_in_group(group, ["11", "10"], "test", no_counts)
     lines = to_text(pairs, group).splitlines()
-    at = lines.index("opening more near the output, 1 pairs, test F1")
+    at = lines.index("opening more near the output, 1 pair, test F1")
     assert lines[at + 1].startswith("  published test: gain +0.0900")
     assert lines[at + 2].startswith("  over seeds:     gain +0.0900")
     assert lines[at + 2].endswith("2 seeds")
@@ -142,3 +142,21 @@ def test_unknown_or_single_names_are_refused(make_result):
         compare_in_group(group, ["0000", "0101"], "test", no_counts)
     with pytest.raises(ValueError, match="two or more different"):
         compare_in_group(group, ["0000", "0000"], "test", no_counts)
+
+
+def test_a_p_value_is_never_written_as_nought(make_result):
+    tight = {"00": (0.5, 0.6, 0.7), "11": (0.9, 1.0 - 1e-7, 1.1 + 1e-7)}
+    (pair,) = compare_in_group(make_group(make_result, tight), ["00", "11"], "test", no_counts)
+    assert pair.over_seeds is not None
+    assert pair.over_seeds.p_value is not None
+    assert 0 < pair.over_seeds.p_value < 1e-5
+    text = to_text([pair], make_group(make_result, tight))
+    assert "p < 0.0001 (Holm p < 0.0001)" in text
+    assert "0.0000" not in text
+
+
+def test_one_seed_is_counted_as_one(make_result):
+    group = make_group(make_result, {"00": (0.5,), "11": (0.6,)})
+    (pair,) = compare_in_group(group, ["00", "11"], "test", no_counts)
+    assert "1 shared seed\n" in to_text([pair], group)
+    assert to_json([pair], group)["title"] == group.title

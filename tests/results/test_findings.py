@@ -23,6 +23,7 @@ from unmask.results.tables import (
 from unmask.results.wording import (
     answer,
     gain_in_words,
+    gains_footnote,
     scoring_in_words,
     statistics_in_words,
     verdict,
@@ -86,9 +87,9 @@ def test_an_interval_around_zero_is_not_called_a_gain(make_result):
 
 def test_the_answer_names_choice_scores_and_seeds(sweep):
     assert answer(findings_of(sweep)) == (
-        "Chosen on validation data: 0011, which opens groups 3 and 4 of 4 from the input. F1 is "
-        "0.853 ± 0.015 on validation and 0.750 ± 0.000 on test (mean and standard deviation over "
-        "3 seeds)."
+        "Chosen on validation data: 0011 (the best of 5), which opens groups 3 and 4 of 4 from the "
+        "input. F1 is 0.853 ± 0.015 on validation and 0.750 ± 0.000 on test (mean and standard "
+        "deviation over 3 seeds)."
     )
 
 
@@ -223,23 +224,64 @@ def test_scoring_in_words_says_what_was_cut(make_result):
     assert "; validation: 0 to 7 of 300 were cut off." in scoring_in_words([make_result(), more])
 
 
-def test_gains_are_corrected_for_all_that_are_shown(make_result):
+def three_codes(make_result, split="validation"):
     of_code = {"00": (0.50, 0.52, 0.51), "11": (0.58, 0.61, 0.59), "01": (0.6, 0.61, 0.65)}
-    results = [
-        make_result(code, seed, f1)
+    return [
+        make_result(code, seed, f1, f1 if split == "test" else None)
         for code, of_seeds in of_code.items()
         for seed, f1 in enumerate(of_seeds)
     ]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_gains_are_corrected_for_all_that_are_shown_and_for_the_choice(make_result, split):
     larger, smaller = sorted(
-        findings_of(results).gains, key=lambda gain: -(gain.comparison.p_value or 0)
+        findings_of(three_codes(make_result, split)).gains,
+        key=lambda gain: -(gain.comparison.p_value or 0),
     )
+    assert smaller.split == split
     assert smaller.comparison.p_value is not None
-    assert smaller.p_holm == pytest.approx(2 * smaller.comparison.p_value)
-    assert larger.p_holm == larger.comparison.p_value
-    assert f"(Holm {format_p(smaller.p_holm)})" in gain_in_words(smaller)
-    assert verdict(replace(smaller, p_holm=0.049)) == "better beyond the noise of the seeds"
-    unsure = verdict(replace(smaller, p_holm=0.051))
+    assert larger.comparison.p_value is not None
+    # Two comparisons, and two configurations that could have been chosen in place of the third.
+    assert smaller.p_corrected == pytest.approx(2 * 2 * smaller.comparison.p_value)
+    assert larger.p_corrected == pytest.approx(2 * larger.comparison.p_value)
+    assert f"(corrected {format_p(smaller.p_corrected)})" in gain_in_words(smaller)
+    assert "times 2 for the configurations" in gains_footnote([smaller, larger])
+    assert verdict(replace(smaller, p_corrected=0.049)) == "better beyond the noise of the seeds"
+    unsure = verdict(replace(smaller, p_corrected=0.051))
     assert unsure == "better, but not surely so among several comparisons"
+
+
+@pytest.mark.parametrize(("split", "rivals"), [("validation", 2), ("test", 1)])
+def test_only_sentences_that_chose_are_corrected_for_the_choice(make_result, split, rivals):
+    wrong = {"00": 12, "11": 9, "01": 5}  # of 40 sentences of one span, in every seed
+
+    def counts_of(run, split):
+        return [(int(index >= wrong[run.config]), 1, 1) for index in range(40)]
+
+    (group,) = group_results(three_codes(make_result, split))
+    found = [one.over_sentences for one in find(group, counts_of).gains]
+    larger, smaller = sorted((one for one in found if one), key=lambda one: -one.p_value)
+    assert smaller.p_holm == pytest.approx(2 * rivals * smaller.p_value)
+    assert larger.p_holm == pytest.approx(rivals * larger.p_value)
+
+
+def test_two_configurations_leave_no_choice_to_correct_for(make_result):
+    results = [one for one in three_codes(make_result) if one.run.config != "01"]
+    (gain,) = findings_of(results).gains
+    assert gain.p_corrected == gain.comparison.p_value
+    assert "could have been chosen" not in gains_footnote([gain])
+
+
+def test_the_answer_says_when_splits_have_different_seeds(make_result):
+    results = [make_result("01", seed, 0.5 + seed / 100, None) for seed in (2, 3)]
+    results += [make_result(code, 1, f1, 0.4) for code, f1 in (("01", 0.6), ("00", 0.2))]
+    text = answer(findings_of(results))
+    assert "01 (the best of 2)" in text
+    assert "and 0.400 on test" in text
+    assert text.endswith(
+        "(mean and standard deviation over 3 seeds on validation, 1 seed on test)."
+    )
 
 
 def test_tests_are_reported_with_their_observations(make_result):

@@ -1,6 +1,7 @@
 """The pairs of the published test, counted and tested independently."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_the_series_gives_the_values_of_the_tables():
 def test_the_published_test_is_a_paired_t_over_the_pairs():
     scores = made_up(np.random.default_rng(0), gain=0.0)
     means = {code: float(np.mean(list(of.values()))) for code, of in scores.items()}
-    found = published_test(means)
+    found = published_test(scores)
     assert found is not None
     gains = [means[longer] - means[shorter] for shorter, longer in output_side_pairs(means)]
     assert (found.num_pairs, found.num_observations) == (17, 17)
@@ -79,7 +80,7 @@ def test_the_published_test_is_a_paired_t_over_the_pairs():
 def test_the_two_sample_test_of_the_papers_text_stands_beside_it():
     scores = made_up(np.random.default_rng(4), gain=0.01)
     means = {code: float(np.mean(list(of.values()))) for code, of in scores.items()}
-    found = published_test(means)
+    found = published_test(scores)
     assert found is not None
     shorter, longer = np.array(
         [(means[one], means[other]) for one, other in output_side_pairs(means)]
@@ -91,6 +92,22 @@ def test_the_two_sample_test_of_the_papers_text_stands_beside_it():
     sound = seed_test(scores)
     assert sound is not None
     assert sound.p_two_sample is None
+
+
+def test_the_published_test_holds_each_pair_against_its_own_seeds():
+    codes = ["".join(bits) for bits in product("01", repeat=4)]
+    # Opening adds .1 a group in both seeds; the second seed is .3 worse, and one code lacks it.
+    scores = {code: {1: 0.1 * code.count("1"), 2: 0.1 * code.count("1") - 0.3} for code in codes}
+    whole = published_test(scores)
+    del scores["1000"][2]
+    found = published_test(scores)
+    assert found is not None
+    assert whole is not None
+    assert (found.gain, found.num_pairs) == (pytest.approx(whole.gain), 17)
+    scores["1000"] = {3: 0.9}
+    without = published_test(scores)
+    assert without is not None
+    assert without.num_pairs == 10  # the seven pairs of 1000 share no seed
 
 
 def test_the_sound_test_counts_seeds_not_pairs():
@@ -107,8 +124,7 @@ def test_the_sound_test_counts_seeds_not_pairs():
 
 def test_a_real_gain_near_the_output_is_found_by_every_test():
     scores = made_up(np.random.default_rng(2), gain=0.05)
-    means = {code: float(np.mean(list(of.values()))) for code, of in scores.items()}
-    for found in (published_test(means), seed_test(scores)):
+    for found in (published_test(scores), seed_test(scores)):
         assert found is not None
         assert found.p_value is not None
         assert found.p_value < 1e-3
@@ -126,7 +142,7 @@ def test_a_loss_near_the_output_is_not_called_a_gain():
 
 
 def test_too_little_to_test_claims_nothing():
-    assert published_test({"0000": 0.5, "1111": 0.6}) is None
+    assert published_test({"0000": {1: 0.5}, "1111": {1: 0.6}}) is None
     assert seed_test({"0000": {1: 0.5}, "1111": {1: 0.6}}) is None
     assert seed_test({"10": {1: 0.5}, "11": {2: 0.6}}) is None
     single = seed_test({"10": {1: 0.5}, "11": {1: 0.6}})

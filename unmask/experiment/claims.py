@@ -75,7 +75,7 @@ def best_gains(out: Path, at_least: float) -> Verdict:
             f"{where}all causal": _rounded(causal),
         }
     return Verdict(
-        f"the chosen configuration is at least {at_least} above all causal",
+        f"the chosen configuration is at least {at_least} above all causal, on validation",
         min(gains) >= at_least,
         measured,
     )
@@ -99,14 +99,12 @@ def output_side(out: Path, level: float, helps: bool) -> Verdict:
     """The published test says, or does not say, that opening more near the output helps."""
     found, p_values = {}, []
     for group in _decoder_groups(out):
-        scores = seed_scores(group.results, "validation")
-        means = {code: summarize(of_seeds.values()).mean for code, of_seeds in scores.items()}
-        test = published_test(means)
+        test = published_test(seed_scores(group.results, "validation"))
         if test is None or test.p_value is None:
             raise ValueError(f"{out}: {group.title} has too few configurations for this test")
         found[group.task] = {"gain": _rounded(test.gain), "p": float(f"{test.p_value:.2g}")}
         p_values.append(test.p_value)
-    verb = "helps" if helps else "does not help"
+    verb = "is shown to help" if helps else "is not shown to help"
     return Verdict(
         f"opening more near the output {verb} at a level of {level} by the published test",
         all((p_value < level) == helps for p_value in p_values),
@@ -197,7 +195,7 @@ def generation_stays_behind(out: Path, at_least: float) -> Verdict:
     best = _mean(group, choose_configuration(group.results))
     generated = sum(tuned) / len(tuned)
     return Verdict(
-        f"token classification is at least {at_least} above generating the answer",
+        f"token classification is at least {at_least} above generating the answer, on validation",
         best - generated >= at_least,
         {"labeler": _rounded(best), "instruction-tuned": _rounded(generated)},
     )

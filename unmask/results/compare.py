@@ -28,6 +28,7 @@ from unmask.results.statistics import (
     holm_where_known,
     seed_scores,
 )
+from unmask.results.tables import counted
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def to_json(pairs: Sequence[Pair], group: Group | None = None) -> dict[str, Any]
     if group is not None:
         published, sound = _output_side(group, pairs[0].split)
         values = {
+            "title": group.title,
             "task": group.task,
             "backbone": group.backbone,
             **values,
@@ -136,22 +138,21 @@ def _f1_by_seed(results: Sequence[RunResult], split: str) -> dict[int, float]:
 
 def _output_side(group: Group, split: str) -> tuple[Any, Any]:
     scores = seed_scores(group.results, split)
-    means = {code: sum(of.values()) / len(of) for code, of in scores.items()}
-    return published_test(means), seed_test(scores)
+    return published_test(scores), seed_test(scores)
 
 
 def _output_side_in_words(group: Group, split: str) -> list[str]:
     published, sound = _output_side(group, split)
     if published is None:
         return []
-    lines = [f"opening more near the output, {published.num_pairs} pairs, {split} F1"]
-    for name, test, counted in (
-        ("published test", published, "pairs, taken as independent"),
-        ("over seeds", sound, "seeds"),
+    lines = [f"opening more near the output, {counted(published.num_pairs, 'pair')}, {split} F1"]
+    for name, test, noun, more in (
+        ("published test", published, "pair", ", taken as independent"),
+        ("over seeds", sound, "seed", ""),
     ):
         if test is not None:
             gain = f"gain {test.gain:+.4f}"
-            count = f"{test.num_observations} {counted}"
+            count = f"{counted(test.num_observations, noun)}{more}"
             lines.append(f"  {name + ':':<16}{gain}, one-sided {_p(test.p_value)}, {count}")
     return lines
 
@@ -163,7 +164,7 @@ def _seeds_in_words(pair: Pair) -> str:
         on = pair.split + (there if pair.split == "test" else "")
         return f"no seed that both were scored with on {on}"
     text = f"{found.difference:+.4f}{_interval(found.interval)}, {_p(found.p_value)}"
-    return f"{text}{_holm_in_words(pair.p_holm)}, {found.num_seeds} shared seeds"
+    return f"{text}{_holm_in_words(pair.p_holm)}, {counted(found.num_seeds, 'shared seed')}"
 
 
 def _sentences_in_words(found: OverSentences | None) -> str:
@@ -179,8 +180,11 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 
 def _holm_in_words(p_value: float | None) -> str:
-    return "" if p_value is None else f" (Holm {p_value:.4f})"
+    return "" if p_value is None else f" (Holm {_p(p_value)})"
 
 
 def _p(value: float | None) -> str:
-    return "no p-value (too few or no spread)" if value is None else f"p = {value:.4f}"
+    if value is None:
+        return "no p-value (too few or no spread)"
+    # A p-value is never 0, so it is not written as one.
+    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"

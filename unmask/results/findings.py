@@ -1,8 +1,10 @@
 """What a group of results says: the choice, the gains with intervals, the rows of the tables.
 
 Facts only, no layout: the HTML page, the Markdown and the terminal table all read these. The one
-thing that is easy to get wrong: gains are taken on the test split where both sides were scored on
-it, because on validation the chosen configuration was picked for being high.
+thing that is easy to get wrong: the chosen configuration was picked for being high on validation.
+Gains are therefore taken on the test split where both sides were scored on it. But the same runs
+are scored there, and those that were lucky on validation are lucky on test too, so p-values over
+seeds are corrected for the choice on both splits.
 """
 
 from __future__ import annotations
@@ -72,15 +74,18 @@ class Row:
 class Gain:
     """The chosen configuration against another, paired over seeds, on one split.
 
-    `p_holm` corrects the p-value over seeds for all gains of the group. `over_sentences` is None
-    where no counts per sentence were kept.
+    `p_corrected` is the p-value over seeds by Holm's method over all gains of the group, times
+    `num_rivals`, the configurations that could have been chosen instead. `over_sentences` is None
+    where no counts per sentence were kept; its `p_holm` has that factor on validation only, since
+    test sentences took no part in the choice.
     """
 
     against: str
     split: str
     comparison: Comparison
     over_sentences: OverSentences | None = None
-    p_holm: float | None = None
+    p_corrected: float | None = None
+    num_rivals: int = 1
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,6 @@ def find(group: Group, counts_of: CountsOf | None = None) -> Findings:
     baselines = tuple(_row(name, runs, is_baseline=True) for name, runs in group.baselines.items())
     chosen_code = choose_configuration(group.results) if validation else None
     chosen = next((row for row in rows if row.name == chosen_code), None)
-    means = {row.name: row.validation.mean for row in rows if row.validation}
     return Findings(
         group=group,
         chosen=chosen,
@@ -153,7 +157,7 @@ def find(group: Group, counts_of: CountsOf | None = None) -> Findings:
         baselines=baselines,
         gains=() if chosen is None else _gains(chosen, rows, baselines, counts_of),
         correlation=validation_test_correlation(group.results),
-        published_test=published_test(means),
+        published_test=published_test(validation),
         seed_test=seed_test(validation),
         pair_tests=tuple(pair_tests(validation)) if len(rows) <= MAX_PAIR_TESTED else (),
         layer_effects=layer_effects(validation, num_layers_of(group.results)),
@@ -232,8 +236,36 @@ def _gains(
     ends = [row for row in rows if is_fully_causal(row.name) or is_fully_open(row.name)]
     others = [row for row in [*ends, *baselines] if row.name != chosen.name]
     found = [gain for other in others if (gain := _gain(chosen, other, counts_of)) is not None]
-    adjusted = holm_where_known([gain.comparison.p_value for gain in found])
-    return tuple(replace(gain, p_holm=p_holm) for gain, p_holm in zip(found, adjusted, strict=True))
+    num_rivals = max(1, sum(row.validation is not None for row in rows) - 1)
+    return tuple(_corrected(found, num_rivals))
+
+
+def _corrected(gains: Sequence[Gain], num_rivals: int) -> list[Gain]:
+    """For the choice among several, and for the several comparisons of what was chosen."""
+    by_seeds = holm_where_known([_times(gain.comparison.p_value, num_rivals) for gain in gains])
+    by_sentences = holm_where_known(
+        [
+            _times(
+                gain.over_sentences and gain.over_sentences.p_value,
+                num_rivals if gain.split == "validation" else 1,
+            )
+            for gain in gains
+        ]
+    )
+    return [
+        replace(
+            gain,
+            num_rivals=num_rivals,
+            p_corrected=of_seeds,
+            over_sentences=gain.over_sentences
+            and replace(gain.over_sentences, p_holm=of_sentences),
+        )
+        for gain, of_seeds, of_sentences in zip(gains, by_seeds, by_sentences, strict=True)
+    ]
+
+
+def _times(p_value: float | None, number: int) -> float | None:
+    return None if p_value is None else min(1.0, number * p_value)
 
 
 def _gain(chosen: Row, other: Row, counts_of: CountsOf | None) -> Gain | None:

@@ -9,7 +9,7 @@ published test takes them to be; the sound test takes the seeds as the observati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -65,16 +65,20 @@ def output_side_pairs(codes: Iterable[str]) -> list[tuple[str, str]]:
     ]
 
 
-def published_test(means: Mapping[str, float]) -> OutputSideTest | None:
+def published_test(scores: SeedScores) -> OutputSideTest | None:
     """The published test: paired, one-sided, over seed means of the pairs; None without pairs.
 
     The paper calls it a two-sample test; its released code pairs the samples. Both are given.
+    The two means of a pair are over the seeds that both sides have, so that a sweep under way does
+    not compare seeds in place of configurations.
     """
-    pairs = output_side_pairs(means)
+    pairs = [pair for pair in output_side_pairs(scores) if _shared_seeds(scores, *pair)]
     if not pairs:
         return None
-    shorter = [means[one] for one, _ in pairs]
-    longer = [means[other] for _, other in pairs]
+    shorter, longer = (
+        [fmean(scores[pair[side]][seed] for seed in _shared_seeds(scores, *pair)) for pair in pairs]
+        for side in (0, 1)
+    )
     return OutputSideTest(
         gain=fmean(longer) - fmean(shorter),
         p_value=_p_less(shorter, longer),
@@ -113,13 +117,17 @@ def pair_tests(scores: SeedScores) -> list[PairTest]:
     """
     found: list[tuple[str, str, float, float]] = []
     for one, other in output_side_pairs(scores):
-        seeds = sorted(set(scores[one]) & set(scores[other]))
+        seeds = _shared_seeds(scores, one, other)
         shorter, longer = ([scores[code][seed] for seed in seeds] for code in (one, other))
         p_value = _p_less(shorter, longer)
         if p_value is not None:
             found.append((one, other, fmean(longer) - fmean(shorter), p_value))
     corrected = holm([p_value for *_, p_value in found])
     return [PairTest(*row, p_holm) for row, p_holm in zip(found, corrected, strict=True)]
+
+
+def _shared_seeds(scores: SeedScores, one: str, other: str) -> list[int]:
+    return sorted(set(scores[one]) & set(scores[other]))
 
 
 def _up_to_last_one(code: str) -> str:

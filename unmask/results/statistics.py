@@ -129,13 +129,21 @@ def best_configuration(validation: SeedScores) -> str:
 def validation_test_correlation(results: Sequence[RunResult]) -> float | None:
     """Pearson correlation of mean validation and mean test F1 over configurations.
 
-    None with fewer than three configurations that have both, or when one side is constant.
+    Means are over the seeds of a configuration that have both. None with fewer than three
+    configurations that have both, or when one side is constant.
     """
     from scipy.stats import pearsonr
 
     validation, test = (seed_scores(results, split) for split in ("validation", "test"))
-    both = [code for code in validation if code in test]
-    sides = [[fmean(scores[code].values()) for code in both] for scores in (validation, test)]
+    both = {
+        code: seeds
+        for code, of_seeds in validation.items()
+        if (seeds := sorted(set(of_seeds) & set(test.get(code, ()))))
+    }
+    sides = [
+        [fmean(scores[code][seed] for seed in seeds) for code, seeds in both.items()]
+        for scores in (validation, test)
+    ]
     if len(both) < 3 or any(_is_constant(side) for side in sides):
         return None
     found: Any = pearsonr(*sides)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unmask.results.findings import Findings, Gain, describe_code
 from unmask.results.groups import is_fully_causal, is_fully_open
 from unmask.results.output_side import OutputSideTest
 from unmask.results.run import RunResult
-from unmask.results.tables import NOT_MEASURED, format_p, format_summary
+from unmask.results.statistics import Summary
+from unmask.results.tables import NOT_MEASURED, counted, format_p, format_summary
 
 SURE = 0.05
 """Corrected p-values above this are not called sure."""
@@ -20,14 +21,16 @@ def answer(findings: Findings) -> str:
     if chosen is None:
         return "No configuration has a validation score yet, so there is nothing to choose from."
     which = describe_code(chosen.name, findings.num_layers)
-    seeds = chosen.validation.num_seeds if chosen.validation else 0
-    over = f"mean and standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    test = "not yet scored on test"
-    if chosen.test is not None:
-        test = f"{format_summary(chosen.test)} on test"
+    scored = {"validation": chosen.validation, "test": chosen.test}
+    known = {split: summary for split, summary in scored.items() if summary is not None}
+    f1 = " and ".join(f"{format_summary(summary)} on {split}" for split, summary in known.items())
+    if chosen.test is None:
+        f1 += " and not yet scored on test"
+    num_candidates = sum(row.validation is not None for row in findings.rows)
+    best_of = f" (the best of {num_candidates})" if num_candidates > 1 else ""
     return (
-        f"Chosen on validation data: {chosen.name}, which opens {which}. F1 is "
-        f"{format_summary(chosen.validation)} on validation and {test} ({over})."
+        f"Chosen on validation data: {chosen.name}{best_of}, which opens {which}. F1 is {f1} "
+        f"({_over_seeds(known)})."
     )
 
 
@@ -44,16 +47,16 @@ def gain_details(gain: Gain) -> str:
     if found.interval is None:
         text = f"{seeds}: {verdict(gain)}."
     else:
-        holm = "" if gain.p_holm is None else f" (Holm {format_p(gain.p_holm)})"
         text = (
-            f"{seeds}: 95% interval {_interval(found.interval)}, {format_p(found.p_value)}{holm}, "
-            f"{verdict(gain)}."
+            f"{seeds}: 95% interval {_interval(found.interval)}, {format_p(found.p_value)}"
+            f"{_in_brackets(gain.p_corrected)}, {verdict(gain)}."
         )
     if (sentences := gain.over_sentences) is None:
         return text
     return (
         f"{text} Over {sentences.num_sentences} sentences: 95% interval "
-        f"{_interval(sentences.interval)}, {format_p(sentences.p_value)}."
+        f"{_interval(sentences.interval)}, {format_p(sentences.p_value)}"
+        f"{_in_brackets(sentences.p_holm)}."
     )
 
 
@@ -72,27 +75,28 @@ def verdict(gain: Gain) -> str:
     if interval[0] <= 0 <= interval[1]:
         return "not told apart by these seeds"
     side = "better" if interval[0] > 0 else "worse"
-    if gain.p_holm is not None and gain.p_holm > SURE:
+    if gain.p_corrected is not None and gain.p_corrected > SURE:
         return f"{side}, but not surely so among several comparisons"
     return f"{side} beyond the noise of the seeds"
 
 
 def gains_footnote(gains: Sequence[Gain]) -> str:
     """How the intervals were had, and the bias of gains on validation."""
-    text = (
-        "Over seeds: would training anew say the same? Paired t test, two-sided, with Holm's "
-        "correction over the comparisons shown."
-    )
+    text = "Over seeds: would training anew say the same? Paired t test, two-sided."
     if any(gain.over_sentences for gain in gains):
         text += (
             " Over sentences: would other sentences say the same of these runs? Bootstrap interval "
             "and approximate randomization."
         )
-    if any(gain.split == "validation" for gain in gains):
+    text += " Corrected: by Holm's method over the comparisons shown"
+    if (rivals := max((gain.num_rivals for gain in gains), default=1)) > 1:
         text += (
-            " Gains on validation flatter the chosen configuration a little, because it was "
-            "chosen there."
+            f", times {rivals} for the configurations that could have been chosen instead (runs "
+            "that are lucky on validation are lucky on test too)"
         )
+    text += ". Intervals are not corrected."
+    if any(gain.split == "validation" for gain in gains):
+        text += " Gains on validation flatter the chosen configuration."
     return text
 
 
@@ -156,6 +160,20 @@ def layers_in_words(findings: Findings) -> str:
     )
 
 
+def _over_seeds(known: Mapping[str, Summary]) -> str:
+    """What stands behind means and deviations by split."""
+    counts = [counted(one.num_seeds, "seed") for one in known.values()]
+    over = counts[0]
+    if len(set(counts)) > 1:
+        over = ", ".join(f"{count} on {split}" for split, count in zip(known, counts, strict=True))
+    spread = any(one.sd is not None for one in known.values())
+    return f"mean and standard deviation over {over}" if spread else over
+
+
+def _in_brackets(p_corrected: float | None) -> str:
+    return "" if p_corrected is None else f" (corrected {format_p(p_corrected)})"
+
+
 def _interval(ends: tuple[float, float]) -> str:
     return f"{ends[0]:+.3f} to {ends[1]:+.3f}"
 
@@ -164,7 +182,8 @@ def _output_side(test: OutputSideTest) -> str:
     unpaired = ""
     if test.p_two_sample is not None:
         unpaired = f" (unpaired, as the paper words it, {format_p(test.p_two_sample)})"
+    pairs = counted(test.num_pairs, "pair")
     return (
-        f"mean gain {test.gain:+.3f} F1 over {test.num_pairs} pairs, one-sided paired t test on "
-        f"{test.num_observations} observations, {format_p(test.p_value)}{unpaired}"
+        f"mean gain {test.gain:+.3f} F1 over {pairs}, one-sided paired t test on "
+        f"{counted(test.num_observations, 'observation')}, {format_p(test.p_value)}{unpaired}"
     )
