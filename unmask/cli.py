@@ -117,15 +117,15 @@ def report(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from unmask.results.ledger import Ledger
-    from unmask.results.report import find_all, render_table
-    from unmask.sweep.outputs import write_outputs
+    from unmask.results.report import render_table
+    from unmask.sweep.outputs import sections_for_terminal, write_outputs
 
     folder: Path = arguments.folder
     if not (folder / "ledger.jsonl").exists():
         raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
     ledger = Ledger(folder / "ledger.jsonl")
     paths = write_outputs(ledger, folder, arguments.only, arguments.sentences)
-    Console().print(render_table(find_all(ledger.results())))
+    Console().print(render_table(sections_for_terminal(ledger, folder, arguments.only)))
     for path in paths:
         print(path)
 

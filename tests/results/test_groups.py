@@ -113,3 +113,19 @@ def test_results_that_differ_in_recipe_are_not_averaged(make_result):
 def test_a_run_that_appears_twice_counts_once(make_result):
     found = by_configuration([make_result(validation=0.9), make_result(validation=0.1)])
     assert [one.scores["validation"]["f1"] for one in found["0110"]] == [0.9]
+
+
+def test_titles_tell_parts_of_a_corpus_apart_by_their_sentences(make_result):
+    results = [make_result(data_fingerprint=letter * 16) for letter in "abcd"]
+    sizes = {
+        ("made_up", "a" * 16): {"training": 8, "validation": 20},
+        ("made_up", "b" * 16): {"training": 40, "validation": 20},
+        ("made_up", "c" * 16): {"training": 40, "validation": 20},
+    }
+    assert [group.title for group in group_results(results, sizes)] == [
+        "made_up, tiny, 8 training sentences",
+        "made_up, tiny, 40 training sentences, data bbbbbbbb",
+        "made_up, tiny, 40 training sentences, data cccccccc",
+        "made_up, tiny",
+    ]
+    assert group_results(results[:1], sizes)[0].title == "made_up, tiny"

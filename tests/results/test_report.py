@@ -233,6 +233,16 @@ def test_several_tasks_backbones_and_recipes_make_one_section_each(make_result):
     )
 
 
+def test_a_narrow_terminal_cuts_no_name(make_result, capsys):
+    names = [f"an-encoder-with-a-rather-long-name@{number:02}" for number in (2, 4)]
+    results = [make_result(), *(make_result("encoder", backbone=name) for name in names)]
+    Console(width=70).print(render_table(find_all(results)))
+    printed = capsys.readouterr().out
+    assert "@02" in printed
+    assert "@04" in printed
+    assert "…" not in printed
+
+
 def test_markdown_has_the_answer_the_gains_and_a_table(sweep):
     text = render_markdown(find_all(sweep))
     assert text.index("Chosen on validation data: 0111") < text.index("| configuration |")

@@ -34,6 +34,11 @@ def test_every_size_is_a_point_with_the_spread_over_seeds(flags, tmp_path, capsy
         assert (float(mean), float(spread)) == pytest.approx((fmean(f1s), stdev(f1s)), abs=1e-4)
     assert (tmp_path / "out" / "few_shot.png").stat().st_size > 5000
     assert said[3] == str(tmp_path / "out" / "few_shot.png")
+    main(["report", str(tmp_path / "out")])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "small, tiny, 8 training sentences" in page
+    assert "small, tiny, 40 training sentences" in page
+    capsys.readouterr()
     monkeypatch.setattr("unmask.sweep.stack.fit", None)  # nothing is left to train
     main([*flags, "--sizes", "8,40", "--seeds", "1,2"])
     assert capsys.readouterr().out.splitlines() == said

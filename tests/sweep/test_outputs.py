@@ -92,7 +92,10 @@ def test_a_part_of_the_report_goes_to_a_folder_of_its_own(finished, tmp_path, ca
     finished(corpus_named("other", "second note"), ledger)
     cli.main(["report", str(tmp_path), "--only", "other, tiny"])
     folder = tmp_path / "only-other--tiny"
-    assert str(folder / "report.html") in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert str(folder / "report.html") in printed
+    assert "other, tiny" in printed
+    assert "lookright" not in printed
     assert {path.name for path in folder.iterdir()} == {*TEXTS, "figure.png"}
     page = (folder / "report.html").read_text()
     assert "second note" in page

@@ -8,7 +8,7 @@ stand beside every decoder group of the same task and data.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from unmask.recipe import Recipe, told_apart
@@ -16,15 +16,18 @@ from unmask.results.run import ENCODER, Run, RunResult
 
 LAYERS_PREFIX = "layers:"
 
+Sizes = Mapping[tuple[str, str], Mapping[str, int]]
+"""Sentences of each split of a corpus, by (task, data fingerprint)."""
+
 
 @dataclass(frozen=True)
 class Group:
     """Results of one decoder on one task, and the baselines to hold them against.
 
     `title` is unique among groups made together: task and backbone, with the recipe and the
-    data added only where they are needed to tell groups apart. `results` may be empty when only
-    baselines were run. `baselines` maps a name for people ("roberta-base") to the results of
-    that baseline.
+    data (its sentences where they are known, then its fingerprint) added only where they are needed
+    to tell groups apart. `results` may be empty when only baselines were run. `baselines` maps a
+    name for people ("roberta-base") to the results of that baseline.
     """
 
     title: str
@@ -46,10 +49,11 @@ class Group:
         return in_gray_order({one.run.config for one in self.results})
 
 
-def group_results(results: Iterable[RunResult]) -> list[Group]:
+def group_results(results: Iterable[RunResult], sizes: Sizes | None = None) -> list[Group]:
     """One group per task, data, backbone and recipe, in order of appearance.
 
-    A task with baselines only makes one group without decoder results.
+    A task with baselines only makes one group without decoder results. With `sizes`, titles tell
+    parts of one corpus apart by their sentences.
     """
     decoders: dict[tuple[str, str, str, Recipe], list[RunResult]] = {}
     baselines: defaultdict[tuple[str, str], list[RunResult]] = defaultdict(list)
@@ -71,7 +75,8 @@ def group_results(results: Iterable[RunResult]) -> list[Group]:
         if (task, data) not in with_decoder
     ]
     return [
-        replace(group, title=title) for group, title in zip(groups, _titles(groups), strict=True)
+        replace(group, title=title)
+        for group, title in zip(groups, _titles(groups, sizes or {}), strict=True)
     ]
 
 
@@ -158,11 +163,12 @@ def _check_same_but_configuration_and_seed(run: Run, other: Run) -> None:
     )
 
 
-def _titles(groups: Sequence[Group]) -> list[str]:
+def _titles(groups: Sequence[Group], sizes: Sizes) -> list[str]:
     """Task and backbone, then recipe, data and a number, as far as they are needed."""
     titles = [f"{group.task}, {group.backbone}" for group in groups]
     additions = (
         _recipes_in_words,
+        lambda alike: _sizes_in_words(alike, sizes),
         lambda alike: [f"data {group.data_fingerprint[:8]}" for group in alike],
         lambda alike: [f"no. {number}" for number, _ in enumerate(alike, 1)],
     )
@@ -173,7 +179,7 @@ def _titles(groups: Sequence[Group]) -> list[str]:
         for indices in alike.values():
             words = addition([groups[index] for index in indices])
             for index, more in zip(indices, words, strict=True):
-                titles[index] += f", {more}" if len(set(words)) > 1 else ""
+                titles[index] += f", {more}" if more and len(set(words)) > 1 else ""
     return titles
 
 
@@ -189,6 +195,19 @@ def _beside(recipe: Recipe, baselines: list[RunResult]) -> dict[str, tuple[RunRe
             if one.run.recipe == recipe or (one.run.backbone, one.run.config) not in by_recipe
         ]
     )
+
+
+def _sizes_in_words(groups: Sequence[Group], sizes: Sizes) -> list[str]:
+    """Sentences of the splits in which the groups differ; empty where they are not known."""
+    known = [sizes.get((group.task, group.data_fingerprint), {}) for group in groups]
+    splits = dict.fromkeys(split for one in known for split in one)
+    differing = [
+        split for split in splits if len({one[split] for one in known if split in one}) > 1
+    ]
+    return [
+        ", ".join(f"{one[split]} {split} sentences" for split in differing if split in one)
+        for one in known
+    ]
 
 
 def _recipes_in_words(groups: Sequence[Group]) -> list[str]:

@@ -94,7 +94,9 @@ def render_table(sections: Sequence[Findings]) -> RichTable:
         table = configurations_table(findings)
         if is_first:
             for number, column in enumerate(("task, backbone", *table.columns)):
-                shown.add_column(column, justify="left" if number < 2 else "right")
+                # Folded, never cut: names of backbones often differ at their end only.
+                justify = "left" if number < 2 else "right"
+                shown.add_column(column, justify=justify, overflow="fold")
         shown.add_section()
         for number, row in enumerate(table.rows):
             is_chosen = number in table.marked

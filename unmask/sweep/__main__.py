@@ -220,10 +220,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the flags say."""
     from rich.console import Console
 
-    from unmask.results.recipes import worth_showing
-    from unmask.results.report import find_all, render_table
+    from unmask.results.report import render_table
     from unmask.sweep.execute import open_ledger
-    from unmask.sweep.outputs import write_outputs
+    from unmask.sweep.outputs import sections_for_terminal, write_outputs
     from unmask.sweep.strategy import follows
     from unmask.sweep.workers import do_sweeps, parse_workers
 
@@ -246,7 +245,7 @@ def run(arguments: argparse.Namespace) -> None:
     do_sweeps(list(zip(sweeps, corpora, strict=True)), workers, console)
     if not follows():
         ledger = open_ledger(sweeps[0])
-        Console().print(render_table(find_all(worth_showing(ledger.results())[0])))
+        Console().print(render_table(sections_for_terminal(ledger, sweeps[0].out)))
         for path in write_outputs(ledger, sweeps[0].out):
             print(path)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from unmask.analysis.scoring import sentence_counts
 from unmask.results.compare import Pair, compare_in_group, corrected, to_json, to_text
-from unmask.results.groups import group_results
 from unmask.results.kept import Kept
 from unmask.results.ledger import Ledger
 from unmask.results.over_sentences import compare_counts
+from unmask.sweep.outputs import groups_in
 
 
 def compare_configurations(
@@ -33,7 +33,7 @@ def compare_configurations(
     if not (folder / "ledger.jsonl").exists():
         raise FileNotFoundError(f"{folder} holds no ledger.jsonl; give the --out folder of a sweep")
 
-    groups = group_results(Ledger(folder / "ledger.jsonl").results())
+    groups = groups_in(folder, Ledger(folder / "ledger.jsonl").results())
     having = [group for group in groups if set(names) <= {*group.codes, *group.baselines}]
     if not having:
         known = sorted({name for group in groups for name in (*group.codes, *group.baselines)})

@@ -18,6 +18,7 @@ from unmask.results.statistics import Summary, summarize
 from unmask.results.tables import counted
 from unmask.sweep.execute import open_ledger
 from unmask.sweep.job import Job
+from unmask.sweep.outputs import remember_corpus
 from unmask.sweep.plan import SweepSettings
 from unmask.sweep.train import train_missing
 
@@ -77,7 +78,9 @@ def few_shot(
             for seed in settings.seeds
         ]
         named = f" ({counted(size, 'sentence')})"
-        job = Job(replace(settings, limit_train=size), part, loaded, runs, ledger, console, named)
+        of_size = replace(settings, limit_train=size)
+        remember_corpus(part, of_size)  # for the titles of a report
+        job = Job(of_size, part, loaded, runs, ledger, console, named)
         train_missing(job)
         f1s = [one.scores["validation"]["f1"] for one in job.results() if one.status == "finished"]
         points.append((size, summarize(f1s) if f1s else None))

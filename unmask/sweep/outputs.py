@@ -8,7 +8,7 @@ corpus, its sentences, the ceiling of the generated one) is kept beside it, in `
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from unmask.results.ledger import Ledger
 from unmask.results.tables import plain
 
 if TYPE_CHECKING:
+    from unmask.results.findings import Findings
     from unmask.results.groups import Group
+    from unmask.results.run import RunResult
     from unmask.sweep.plan import SweepSettings
 
 CORPORA_FILE = "corpora.json"
@@ -61,22 +63,17 @@ def write_outputs(
         ValueError: when no title has `only` in it, or when `corpora.json` or something else that
             was kept is damaged.
     """
-    from unmask.results.groups import group_results
-    from unmask.results.recipes import worth_showing
     from unmask.results.report import find_in, render_markdown, render_report
     from unmask.results.report_parts import MAX_DRAWN_SECTIONS
     from unmask.results.table_files import configurations_csv, latex, runs_csv
 
     contents, kept, about = ledger.read(), Kept(folder), _about(folder)
-    everything, left_out = worth_showing(contents.results)
+    groups, left_out = _shown(contents.results, folder, only)
     if only is not None:
-        everything, left_out = contents.results, []
-    groups = group_results(everything)
-    if only is not None:
-        groups, folder = _named(groups, only), folder / f"only-{_in_file_names(only)}"
+        folder = folder / f"only-{_in_file_names(only)}"
     sections = find_in(groups, kept)
     shown = {one.run.id for group in groups for one in group.every_result}
-    results = [one for one in everything if one.run.id in shown]
+    results = [one for one in contents.results if one.run.id in shown]
     texts = {
         "report.html": render_report(
             sections, TITLE, [*contents.warnings, *left_out], about, with_sentences
@@ -94,6 +91,45 @@ def write_outputs(
         for name, group in zip(_figure_names(len(drawn)), drawn, strict=True)
     ]
     return [*(folder / name for name in texts), *figures]
+
+
+def sections_for_terminal(ledger: Ledger, folder: Path, only: str | None = None) -> list[Findings]:
+    """The sections that `write_outputs` writes, as far as a table of scores needs them."""
+    from unmask.results.report import find_in
+
+    groups, _ = _shown(ledger.results(), folder, only)
+    return find_in(groups)
+
+
+def groups_in(folder: Path, results: Iterable[RunResult]) -> list[Group]:
+    """Groups of results, with titles that know the corpora of the folder."""
+    from unmask.results.groups import group_results
+
+    return group_results(results, _sizes(folder))
+
+
+def _shown(
+    results: Sequence[RunResult], folder: Path, only: str | None
+) -> tuple[list[Group], list[str]]:
+    """Groups to report, and notes of what was left out."""
+    from unmask.results.recipes import worth_showing
+
+    if only is not None:
+        return _named(groups_in(folder, results), only), []
+    worth, left_out = worth_showing(results)
+    return groups_in(folder, worth), left_out
+
+
+def _sizes(folder: Path) -> dict[tuple[str, str], dict[str, int]]:
+    """Sentences by split of every corpus that was kept, by task and fingerprint."""
+    return {
+        key: {
+            "training" if split == "train" else split: int(number)
+            for split in SPLITS
+            if (number := about.settings.get(f"{split} sentences", "")).isdecimal()
+        }
+        for key, about in _about(folder).items()
+    }
 
 
 def _named(groups: Sequence[Group], only: str) -> list[Group]:
