@@ -112,6 +112,15 @@ def test_stray_tags_stay_as_they_are_and_are_counted(write):
     assert repaired.notes[-1].endswith("were repaired into entities, as asked")
 
 
+def test_spaces_beside_tabs_belong_to_no_word_and_no_label(write):
+    reading = read_conll(write("a\tB-X \nb c \t I-X\nd\tO\n"), ReadOptions())
+    assert reading.sentences[0].words == ("a", "b c", "d")
+    assert reading.sentences[0].tags == ("B-X", "I-X", "O")
+    rows = write("1\ta\tB-X \t-\t-\n2\tb \tI-X\t-\t-\n")
+    assert read_iob2(rows, ReadOptions()).sentences[0].words == ("a", "b")
+    assert read_iob2(rows, ReadOptions()).sentences[0].tags == ("B-X", "I-X")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -119,6 +128,10 @@ def test_stray_tags_stay_as_they_are_and_are_counted(write):
         ("a O\n\nb\n", r"train\.txt:3: 1 columns separated by spaces, expected 2"),
         ("a\nb\n", r"train\.txt:1: one column only; expected a word and its tag"),
         ("a O\nb B-X\nc B-\n", r"train\.txt:3: tag 'B-' is neither 'O' nor a prefix and a label"),
+        (
+            "a O\nb B-X-\n",
+            r"train\.txt:2: the label 'X-' of tag 'B-X-' begins or ends with a hyphen",
+        ),
         ("a O\nb S-X\nc B-X\n", r"train\.txt:3: tag 'B-X' is not part of a whole BIOES entity"),
         ("\n \n", r"train\.txt: no sentences found when read as CoNLL columns"),
         (b"a\tO\nM\xfcller\tO\n", r"train\.txt:2: byte 0xfc is not UTF-8; convert the file"),

@@ -90,6 +90,7 @@ def test_unusable_name_file_is_an_error(write):
         ('{"sentence": "a"}', 'a record needs "tokens" and "ner_tags", or "text" and "spans"'),
         ("[1]", r"expected a JSON object, got \[1\]"),
         ('{"tokens": ["a"]', "not valid JSON: Expecting ',' delimiter"),
+        ("{", "not valid JSON: .*; each line must be one object, or the file one array"),
         ('{"a": 1} {"b": 2}', "more than one JSON value; put each on its own line"),
         ("[" * 100_000, "not valid JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),

@@ -137,6 +137,13 @@ def test_malformed_tag_is_named_with_its_place(tag):
     assert (caught.value.sequence, caught.value.position) == (1, 2)
 
 
+@pytest.mark.parametrize("tag", ["B-X-", "I--X", "B-X ", "S- X", "X-"])
+def test_label_that_the_scorer_would_take_for_another_is_refused(tag):
+    with pytest.raises(TagError, match="begins or ends with a hyphen or a space; rename") as caught:
+        detect_scheme([["O"], ["O", tag]])
+    assert (caught.value.sequence, caught.value.position) == (1, 1)
+
+
 def test_column_without_any_o_is_not_taken_for_tags():
     with pytest.raises(TagError, match="tag 'NNP' is neither"):
         detect_scheme([["NNP", "VBZ"]])

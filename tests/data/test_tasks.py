@@ -123,6 +123,22 @@ def test_validation_is_limited_to_its_first_sentences_with_a_note(tmp_path):
     assert corpus.notes[-1] == "validation: only the first 2 of 3 sentences, as asked"
 
 
+def test_sentences_of_an_earlier_split_are_counted(tmp_path):
+    write_conll(tmp_path, train=["OO", "OOO"], dev=["OO", "O"], test=["O", ["O", "B-X"], "OOOO"])
+    notes = load_task("mine", tmp_path).notes
+    advice = "so scores may flatter; `unmask check-data` lists them"
+    assert notes[-2:] == (
+        f"validation: 1 of 2 sentences also occur in an earlier split, {advice}",
+        f"test: 2 of 3 sentences also occur in an earlier split, {advice}",
+    )
+
+
+def test_the_generated_task_takes_no_files(tmp_path):
+    write_conll(tmp_path, train=["OO"])
+    with pytest.raises(ValueError, match="task lookright is generated and reads no files: give"):
+        load_task("lookright", tmp_path)
+
+
 def test_repair_and_column_reach_the_reader(tmp_path):
     (tmp_path / "train.txt").write_text("a I-Y B-X\nb O I-X\nc I-Y I-Z\nd B-Y O\n")
     assert load_task("mine", tmp_path, repair=True).train[0].tags == ("B-X", "I-X", "B-Z", "O")

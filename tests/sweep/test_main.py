@@ -242,7 +242,11 @@ def test_dry_run_tells_done_from_missing_runs(small, capsys, without_pages):
         (["--checkpoint-seconds", "-3"], "--checkpoint-seconds must be 0 or more, got -3.0"),
         (["--baselines", "robrta-base"], "unknown model 'robrta-base': give one of "),
         (["--validation-from", "nix"], "cannot read 'nix' as a share of a split; "),
-        (["--data-dir", "not/there"], "the data folder not/there does not exist; "),
+        (["--data-dir", "mine"], "task lookright is generated and reads no files: give those in"),
+        (
+            ["--task", "mine", "--data-dir", "not/there"],
+            "the data folder not/there does not exist; ",
+        ),
         (["--nix"], "unrecognized arguments: --nix; see python -m unmask.sweep --help"),
     ],
 )

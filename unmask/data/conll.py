@@ -68,7 +68,7 @@ def read_iob2(path: Path, options: ReadOptions) -> Reading:
     rows: list[tuple[int, str, str]] = []
     num_left_out = 0
     for number, line in [*read_lines(path), (0, "")]:
-        cells = line.split("\t")
+        cells = _tabbed(line)
         if not line.strip():
             if rows:
                 raws.append(_raw_sentence(rows))
@@ -129,12 +129,12 @@ class _Table:
         self.num_columns = len(self._cells(line))
 
     def _cells(self, line: str) -> list[str]:
-        return line.split("\t") if self.by_tabs else _SPACES.split(line.strip(" \t"))
+        return _tabbed(line) if self.by_tabs else _SPACES.split(line.strip(" \t"))
 
     def _is_comment(self, line: str) -> bool:
         if not line.startswith("#"):
             return False
-        cells = line.split("\t") if "\t" in line else _SPACES.split(line.strip(" "))
+        cells = _tabbed(line) if "\t" in line else _SPACES.split(line.strip(" "))
         has_row_shape = len(cells) > 1 and self.num_columns in (0, len(cells))
         has_tag = (self.num_columns and self.by_tabs) or _TAG.fullmatch(cells[-1])
         return not (has_row_shape and has_tag)
@@ -189,6 +189,11 @@ def column_index(column: int | str | None, num_columns: int) -> int:
             f"{num_columns - 1}"
         )
     return index % num_columns
+
+
+def _tabbed(line: str) -> list[str]:
+    """Cells between TABs, without the spaces at their ends: "B-ORG " would be another label."""
+    return [cell.strip(" ") for cell in line.split("\t")]
 
 
 def _raw_sentence(rows: list[tuple[int, str, str]]) -> RawSentence:

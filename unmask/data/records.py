@@ -53,7 +53,12 @@ def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         text = line.strip()
         if not text:
             continue
-        value, end = _decode(text, 0, path, number)
+        try:
+            value, end = _decode(text, 0, path, number)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; each line must be one object, or the file one array"
+            ) from None
         if end != len(text):
             raise ValueError(f"{path}:{number}: more than one JSON value; put each on its own line")
         yield number, _object(value, path, number)

@@ -58,7 +58,8 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> str:
     two read alike then). Bare labels ("person") are IO. A file with no entity is IOB2.
 
     Raises:
-        TagError: for a tag that no scheme allows, and for a mixture of bare and prefixed tags.
+        TagError: for a tag that no scheme allows, for a label that begins or ends with a hyphen or
+            white space, and for a mixture of bare and prefixed tags.
     """
     letters: set[str] = set()
     begins_freely = False
@@ -69,6 +70,14 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> str:
             prefix, label = split_tag(tag)
             if prefix != "O" and (not label.strip() or tag in _UNLABELLED):
                 raise TagError(_malformed(tag), position, number)
+            # Others would train, and fail when scored: seqeval takes "-X" and "X" for one label.
+            if label != label.strip().strip("-"):
+                raise TagError(
+                    f"the label {label!r} of tag {tag!r} begins or ends with a hyphen or a space; "
+                    "rename it",
+                    position,
+                    number,
+                )
             if prefix != "O" and label == tag:
                 bare = bare or TagError(_malformed(tag), position, number)
                 prefix = "bare"

@@ -9,6 +9,7 @@ said in the notes.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,12 +53,17 @@ def load_task(
 
     Raises:
         FileNotFoundError: when the data is neither in `data_dir` nor to be had from the Hub.
-        ValueError: for an unknown name, data that cannot be read (file and line are named), a
-            label the task does not have, or no training split.
+        ValueError: for an unknown name, files for the generated task, data that cannot be read
+            (file and line are named), a label the task does not have, or no training split.
     """
     task = TASKS.get(name)
     if task is None and data_dir is None:
         raise ValueError(_unknown_task(name))
+    if name == GENERATED and data_dir is not None:
+        raise ValueError(
+            f"task {name} is generated and reads no files: give those in {data_dir} a name of "
+            "their own, such as --task mine"
+        )
     options = ReadOptions(column, repair)
     if task is not None:
         options = ReadOptions(task.column if column is None else column, repair, task.integer_tags)
@@ -146,7 +152,21 @@ def _with_gaps_said(corpus: Corpus) -> Corpus:
     notes = [
         f"there is no {split} split: {advice[split]}" for split in advice if not corpus.split(split)
     ]
-    return replace(corpus, notes=(*corpus.notes, *notes))
+    return replace(corpus, notes=(*corpus.notes, *notes, *_leaks(corpus)))
+
+
+def _leaks(corpus: Corpus) -> Iterator[str]:
+    """What of validation and test stands in an earlier split, word for word."""
+    known: set[tuple[str, ...]] = set()
+    for split in SPLITS:
+        sentences = corpus.split(split)
+        num_known = sum(sentence.words in known for sentence in sentences)
+        if num_known:
+            yield (
+                f"{split}: {num_known} of {len(sentences)} sentences also occur in an earlier "
+                "split, so scores may flatter; `unmask check-data` lists them"
+            )
+        known.update(sentence.words for sentence in sentences)
 
 
 def _limited(corpus: Corpus, split: str, num_sentences: int | None) -> Corpus:
