@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
@@ -150,7 +151,7 @@ def unmask_attention(
         query: [batch, heads, length, head_dim]; batch is 1 when packed. Already rotated, but for
             the packed call of a module that `unmask.fusing` has shortened.
         key: [batch, kv_heads, length, head_dim].
-        value: [batch, kv_heads, length, head_dim].
+        value: [batch, kv_heads, length, value_dim]; mostly value_dim is head_dim.
         attention_mask: bool [batch, length], True for tokens, or None for no padding.
         scaling: factor on the dot products; None means 1 / sqrt(head_dim).
         dropout: must be 0.
@@ -160,11 +161,13 @@ def unmask_attention(
             sinks are refused.
 
     Returns:
-        [batch, length, heads, head_dim] and None in place of attention weights.
+        [batch, length, heads, value_dim] and None in place of attention weights.
     """
     _refuse_unsupported(module, dropout, kwargs)
     window = _window(module, packed.max_seqlen if packed else query.shape[2], kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    value_dim = value.shape[-1]
+    query, key, value = _of_one_width(query, key, value)
     if packed is not None:
         flags = packed.causal[:, _layer(module)]
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
@@ -172,12 +175,12 @@ def unmask_attention(
         out = varlen_attention(
             q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, window, softcap, cos, sin
         )
-        return out[None], None
+        return out[None, ..., :value_dim], None
     causal = not _own_flags(module)[_layer(module)]
     if query.shape[2] != key.shape[2] or (kwargs.get("use_cache") and not causal):
         raise ValueError(NO_GENERATION)
     out = _padded(query, key, value, attention_mask, causal, scale, window, softcap)
-    return out, None
+    return out[..., :value_dim], None
 
 
 def pass_padding_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
@@ -239,6 +242,12 @@ def _padded(
     padded = out.new_zeros(batch, length, heads, head_dim)
     padded[kept] = out
     return padded
+
+
+def _of_one_width(*tensors: Tensor) -> list[Tensor]:
+    """Zeros beyond the narrower ones: multi-head latent attention has values of their own width."""
+    width = max(x.shape[-1] for x in tensors)
+    return [x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in tensors]
 
 
 def _window(module: nn.Module, length: int, kwargs: dict[str, Any]) -> int | None:
