@@ -1,7 +1,7 @@
 """Decoder families of transformers: closed as they always were, open where it was asked.
 
-Random weights, drawn wide so that attention is far from uniform: a scale or a cap that is lost on the
-way shows. Windows are longer than the sentences here; tests/test_attention.py has short ones.
+Random weights, drawn wide so that attention is far from uniform: a scale or a cap that is lost on
+the way shows. Windows are longer than the sentences; tests/test_attention.py has short ones.
 """
 
 import pytest
