@@ -27,9 +27,10 @@ from unmask.backbones import LoadedBackbone
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
 from unmask.data.tags import tag_names
-from unmask.lora import Draw, LoraSettings
+from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import PackedBatch, pack
+from unmask.route import Draw
 
 Sentences = Sequence[EncodedSentence]
 

@@ -40,11 +40,12 @@ from unmask.config import UnmaskConfig, gray_codes
 from unmask.data.alignment import EncodedSentence
 from unmask.data.tags import tag_names
 from unmask.errors import OneLineParser, one_line_errors
-from unmask.lora import Draw, LoraSettings
+from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
 from unmask.quantization import make_resident, quantize_linears
 from unmask.recipe import PAPER, Recipe
+from unmask.route import Draw
 from unmask.training.environment import peak_memory_bytes
 from unmask.training.optimizer import RunOptimizer, build_optimizer
 from unmask.training.passes import Passes

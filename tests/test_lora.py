@@ -9,9 +9,10 @@ from torch import nn
 from unmask.backbones import recomputing
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import EncodedSentence
-from unmask.lora import Draw, GroupedLoRALinear, LoraSettings, Route, inject
+from unmask.lora import GroupedLoRALinear, LoraSettings, inject
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
+from unmask.route import Draw, Route
 
 NUM_LAYERS = 4
 CODES = ("0110", "1111", "0000")

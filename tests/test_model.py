@@ -12,10 +12,11 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 from unmask.backbones import LoadedBackbone, Weights
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL
-from unmask.lora import Draw, LoraSettings
+from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification, configuration
 from unmask.packing import pack_padded
 from unmask.quantization import quantize_linears
+from unmask.route import Draw
 
 NUM_LAYERS = 4
 SMALL = LoraSettings(rank=2)

@@ -21,6 +21,7 @@ from unmask.backbones import LoadedBackbone
 from unmask.config import UnmaskConfig
 from unmask.fusing import take_rotary
 from unmask.kernels import varlen_attention
+from unmask.kernels.autocast import cast_by_autocast
 from unmask.packing import PackedBatch
 
 IMPLEMENTATION = "unmask"
@@ -132,6 +133,7 @@ def unmasked(model: PreTrainedModel, config: UnmaskConfig) -> Iterator[PreTraine
         remove(model, previous)
 
 
+@torch.compiler.disable(reason="attention is made of kernels of its own")
 def unmask_attention(
     module: nn.Module,
     query: Tensor,
@@ -161,9 +163,11 @@ def unmask_attention(
             sinks are refused.
 
     Returns:
-        [batch, length, heads, value_dim] and None in place of attention weights.
+        [batch, length, heads, value_dim] and None in place of attention weights. Inside autocast in
+        its dtype, as PyTorch's own attention gives it.
     """
     _refuse_unsupported(module, dropout, kwargs)
+    query, key, value = cast_by_autocast(query, key, value)
     window = _window(module, packed.max_seqlen if packed else query.shape[2], kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     value_dim = value.shape[-1]

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.attention import decoder_layers, install
-from unmask.backbones import LoadedBackbone
+from unmask.backbones import LoadedBackbone, recomputing
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence, WordEncoder
 from unmask.data.tags import tag_names
 from unmask.fusing import fuse
 from unmask.kernels import grouped_linear
-from unmask.lora import Route
 from unmask.packing import PackedBatch, pack
+from unmask.route import Route
 from unmask.stacking import labels_of_each, means_by_run, without_absent
 from unmask.verify import MaskProof, verify_runs
 
@@ -125,6 +125,53 @@ class LabelerStack(nn.Module, ABC):
         own = self.score_weight[run, : len(self.run_tags[run])]
         own.copy_(torch.empty(own.shape, dtype=own.dtype).normal_(0, std, generator=generator))
 
+    supports_gradient_checkpointing = True
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **layers: Any
+    ) -> None:
+        """Keep a layer's input only and compute the layer again in backward, for less memory.
+
+        Named and called as on transformers' models, which is what their Trainer does. Unlike there,
+        no gradient is asked for below the first trained layer.
+
+        Args:
+            activation_checkpointing_kwargs: of `torch.utils.checkpoint.checkpoint`.
+            **layers: what else the installed transformers takes, such as `every_n_layers`.
+
+        Raises:
+            ValueError: for reentrant checkpointing, which cannot find the route of forward again.
+        """
+        # Dropout is counted, not drawn: there is no state of a generator to put back.
+        given: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+        given |= activation_checkpointing_kwargs or {}
+        if given["use_reentrant"] or "context_fn" in given:
+            raise ValueError(
+                "layers that are computed again find their batch by a context_fn of their own, "
+                "which reentrant checkpointing has not: leave context_fn and use_reentrant=True out"
+            )
+        recomputing(self.backbone, "enable")({**given, "context_fn": self.route.again}, **layers)
+        self.backbone.disable_input_require_grads()
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keep again what backward needs."""
+        recomputing(self.backbone, "disable")()
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **layers: Any
+    ) -> None:
+        """`activation_checkpointing_enable` by its older name, which PEFT and others call."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **layers)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """`activation_checkpointing_disable` by its older name."""
+        self.activation_checkpointing_disable()
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Is any layer computed again in backward?"""
+        return any(getattr(x, "gradient_checkpointing", False) for x in self.backbone.modules())
+
     @abstractmethod
     def run_parameters(self, run: int) -> dict[str, Tensor]:
         """The trained tensors of one run, by name: views, so that writing to them trains it."""
@@ -176,10 +223,16 @@ class LabelerStack(nn.Module, ABC):
             packed=batch,
             **({} if self.loaded.is_encoder else {"use_cache": False}),
         ).last_hidden_state[0]
-        # What is recomputed in backward reads the route again: it must still be this one.
-        layers = decoder_layers(self.backbone)
-        recomputes = any(getattr(layer, "gradient_checkpointing", False) for layer in layers)
-        return self.route.guard(states) if recomputes else states
+        return states if self._finds_its_route_again() else self.route.guard(states)
+
+    def _finds_its_route_again(self) -> bool:
+        """Is nothing computed again in backward, or only with the route of the forward pass?"""
+        for layer in decoder_layers(self.backbone):
+            if getattr(layer, "gradient_checkpointing", False):
+                given = getattr(layer._gradient_checkpointing_func, "keywords", {})
+                if given.get("context_fn") != self.route.again:
+                    return False
+        return True
 
     def logits(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Scores at the labelled tokens only; call inside the route.

@@ -24,7 +24,6 @@ from unmask.data.alignment import IGNORED_LABEL
 from unmask.data.tags import tag_names
 from unmask.labeler import Labeler
 from unmask.lora import (
-    Draw,
     GroupedLoRALinear,
     LoraSettings,
     inject,
@@ -34,6 +33,7 @@ from unmask.lora import (
 )
 from unmask.packing import pack_padded
 from unmask.recipe import PAPER
+from unmask.route import Draw
 from unmask.saving import is_saved, load_saved, save
 from unmask.sharing import fetch
 from unmask.stacking import replaced
@@ -226,6 +226,15 @@ class UnmaskedForTokenClassification(Labeler):
             stacked[f"{name}.lora_B"] = layer.lora_B
         return {**stacked, "score.weight": self.score_weight, "score.bias": self.score_bias}
 
+    def get_extra_state(self) -> Tensor:
+        """In `state_dict`: the dropout that `forward` draws next, for training that resumes."""
+        return torch.tensor(self.num_forward_calls)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Undo `get_extra_state`."""
+        self.num_forward_calls = int(state)
+
+    @torch.compiler.disable(reason="a labeler's passes run as they are; see docs/limits.md")
     def forward(
         self,
         input_ids: Tensor,
@@ -241,8 +250,7 @@ class UnmaskedForTokenClassification(Labeler):
 
         Returns:
             Loss (with labels) and logits [batch, length, tags]; logits of padding are 0. In
-            training mode every call draws new dropout masks. With gradient checkpointing backward
-            raises; use `losses` inside `route` there.
+            training mode every call draws new dropout masks.
         """
         if self.num_runs != 1:
             raise ValueError(f"forward() serves one run, this model holds {self.num_runs}")

@@ -6,8 +6,9 @@ import torch
 from unmask import kernels
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import EncodedSentence
-from unmask.lora import Draw, LoraSettings
+from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
+from unmask.route import Draw
 
 
 def sentence(*token_ids):

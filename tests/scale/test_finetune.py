@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from unmask.lora import Draw
+from unmask.route import Draw
 from unmask.scale.finetune import Finetuning
 from unmask.scale.plan import Checkpoint, planned
 from unmask.scale.pretrain import pretrain

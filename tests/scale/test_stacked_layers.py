@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from unmask.lora import Route
+from unmask.route import Route
 from unmask.scale.stacked_layers import stack_layers
 
 

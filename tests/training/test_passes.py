@@ -6,9 +6,10 @@ import torch
 from unmask.backbones import load_backbone
 from unmask.config import UnmaskConfig
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
-from unmask.lora import Draw, LoraSettings
+from unmask.lora import LoraSettings
 from unmask.model import UnmaskedForTokenClassification
 from unmask.packing import pack
+from unmask.route import Draw
 from unmask.training.passes import Passes
 
 LABELS = (["PER", "LOC"], ["PER"])

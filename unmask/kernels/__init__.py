@@ -1,7 +1,8 @@
 """The public tensor operations: packed attention, adapters of many runs, rows, 4-bit weights.
 
 Each picks an implementation by device; each implementation has the signature of the reference
-beside it, and a test holds them to that. Nothing here knows a model, a tokenizer or a file.
+beside it, and a test holds them to that. Nothing here knows a model, a tokenizer or a file. Inside
+`torch.autocast` they compute in the dtypes that they are given.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from unmask.kernels import rows_reference as _rows
 from unmask.kernels.attention_rectangles import varlen_attention as _attention_rectangles
+from unmask.kernels.autocast import without_autocast as _without_autocast
 from unmask.kernels.dropout import Dropout
 from unmask.kernels.lora_batched import dropped as _dropped_by_mask
 from unmask.kernels.lora_batched import grouped_linear as _linear_batched
@@ -21,6 +23,7 @@ from unmask.kernels.lora_batched import grouped_lora as _lora_batched
 from unmask.kernels.nf4_reference import dequantize_nf4 as _dequantize_by_table
 
 
+@_without_autocast
 def varlen_attention(
     query: Tensor,
     key: Tensor,
@@ -70,6 +73,7 @@ def varlen_attention(
         )
 
 
+@_without_autocast
 def grouped_lora(
     base: Tensor,
     x: Tensor,
@@ -103,6 +107,7 @@ def grouped_lora(
         return implementation(base, x, lora_a, lora_b, run_offsets, scale, dropout)
 
 
+@_without_autocast
 def grouped_linear(
     x: Tensor, weight: Tensor, run_offsets: Tensor, bias: Tensor | None = None
 ) -> Tensor:
@@ -124,6 +129,7 @@ def grouped_linear(
         return implementation(x, weight, run_offsets, bias)
 
 
+@_without_autocast
 def dropped(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
     """Elements dropped by the mask of their run, the others scaled up.
 
@@ -142,6 +148,7 @@ def dropped(x: Tensor, run_offsets: Tensor, dropout: Dropout) -> Tensor:
         return implementation(x, run_offsets, dropout)
 
 
+@_without_autocast
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Every token over the root of its mean square, times a frozen weight.
 
@@ -166,6 +173,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return implementation(x, weight, eps)
 
 
+@_without_autocast
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """`silu(gate) * up`, the gated activation of the Llama family.
 

@@ -13,7 +13,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from unmask.kernels.attention_forward import forward
 from unmask.kernels.attention_halves import turn_long, turn_long_back
@@ -35,6 +34,7 @@ from unmask.kernels.attention_tiles import (
     tiles_of,
     visible,
 )
+from unmask.kernels.autocast import differentiable_once
 from unmask.kernels.interpreter import narrow, product
 from unmask.kernels.launching import Launcher
 
@@ -72,7 +72,7 @@ class _VarlenAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, log_sum, output = ctx.saved_tensors
         grads = backward((*tensors, with_unit_stride(grad)), log_sum, output, ctx.pack)

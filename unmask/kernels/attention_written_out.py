@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from unmask.kernels.attention_layout import Layout
+from unmask.kernels.autocast import differentiable_once
 
 
 def attend(
@@ -73,7 +73,7 @@ class _Attend(torch.autograd.Function):
         return _taken(out, layout, kv_heads, query.shape)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:

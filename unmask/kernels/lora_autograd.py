@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from unmask.kernels.autocast import differentiable_once
 from unmask.kernels.dropout import Dropout
 
 
@@ -98,7 +98,7 @@ class _LowRankUpdate(torch.autograd.Function):
         return products.linear(inner, lora_b, base=base)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:

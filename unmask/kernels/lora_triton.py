@@ -16,8 +16,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from unmask.kernels.autocast import differentiable_once
 from unmask.kernels.dropout import FIRST_FACTOR, PLACE_FACTOR, SECOND_FACTOR, Dropout
 from unmask.kernels.interpreter import must_emulate, narrow, product
 from unmask.kernels.lora_autograd import low_rank_update
@@ -130,7 +130,7 @@ class _GroupedLinear(torch.autograd.Function):
         return products.linear(x, weight, base=base)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -158,7 +158,7 @@ class _Dropped(torch.autograd.Function):
         return _drop(x, run_offsets, dropout)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, None, None]:

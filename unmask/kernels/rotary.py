@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from unmask.kernels.autocast import differentiable_once
 
 
 def places(cu_seqlens: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class _Rotate(torch.autograd.Function):
         return _turned(x, cos, sin, 1)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, None, None]:

@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from unmask.kernels.autocast import differentiable_once
 from unmask.kernels.interpreter import must_emulate, narrow
 
 BLOCK = 1024
@@ -42,7 +42,7 @@ class _RmsNorm(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
         grad_x = torch.empty_like(x)
@@ -60,7 +60,7 @@ class _SwiGlu(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from unmask.kernels import grouped_linear, rms_norm
-from unmask.lora import Route
+from unmask.route import Route
 
 
 class StackedLinear(nn.Module):

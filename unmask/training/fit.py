@@ -16,7 +16,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from unmask.backbones import recomputing
 from unmask.labeler_stack import LabelerStack
 from unmask.ranks import Ranks
 from unmask.training.checkpoint import read_checkpoint, write_checkpoint
@@ -111,9 +110,7 @@ def _train(model: LabelerStack, module: FusedRuns, callbacks: list[Callback]) ->
     """Until all runs are through or, when there is somebody to tell, the first is."""
     recomputes = module.trainees[0].recipe.gradient_checkpointing
     if recomputes:
-        # Non-reentrant: it checks what it recomputes. The route is held through backward anyway.
-        # Dropout is counted, not drawn: there is no state of a generator to put back.
-        recomputing(model.backbone, "enable")({"use_reentrant": False, "preserve_rng_state": False})
+        model.activation_checkpointing_enable()
     model.train()
     with warnings.catch_warnings():
         # Batches are cut from lists in memory; loader processes would only copy them.
@@ -122,7 +119,7 @@ def _train(model: LabelerStack, module: FusedRuns, callbacks: list[Callback]) ->
         _run(_trainer(model, callbacks), module)
     model.eval()
     if recomputes:
-        recomputing(model.backbone, "disable")()
+        model.activation_checkpointing_disable()
 
 
 def _run(trainer: Trainer, module: FusedRuns) -> None:

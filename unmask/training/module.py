@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from unmask.data.alignment import EncodedSentence
 from unmask.labeler_stack import LabelerStack
-from unmask.lora import Draw
 from unmask.packing import PackedBatch, pack
 from unmask.ranks import Ranks
 from unmask.recipe import Recipe
+from unmask.route import Draw
 from unmask.training.batches import Schedule
 from unmask.training.checkpoint import Progress
 from unmask.training.optimizer import RunOptimizer

@@ -73,7 +73,7 @@ class Passes:
 
         Args:
             batch: from `fitted`, on the CPU or the model's device.
-            keys: of dropout, see `unmask.lora.Route.keys`.
+            keys: of dropout, see `unmask.route.Route.keys`.
             factors: [runs], on each run's loss before it goes backward.
 
         Returns:
