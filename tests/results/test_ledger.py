@@ -170,7 +170,11 @@ def test_warnings_are_logged_once(ledger, make_result, caplog):
         (b"", r"ledger\.jsonl:1 is corrupt"),
         (b"[1]", r"ledger\.jsonl:1: expected a JSON object"),
         (b'{"kind": "note"}', r"ledger\.jsonl:1: unknown kind of record 'note'"),
-        (b'{"kind": "run"}', r"ledger\.jsonl:1: not a record of a run: 'result'"),
+        (b'{"kind": "run"}', r"ledger\.jsonl:1: not a record of a run: it lacks 'result'"),
+        (b'{"kind": "run", "result": 5}', r"ledger\.jsonl:1: not a record of a run: 'int'"),
+        (b'{"kind": "test"}', r"ledger\.jsonl:1: not a record of test scores: expected run_id"),
+        (b'{"kind": "test", "run_id": [1], "scores": {}}', "expected run_id, a text"),
+        (b'{"kind": "test", "run_id": "a", "scores": 3}', "scores with f1"),
     ],
 )
 def test_a_corrupt_line_before_the_last_is_an_error_that_names_it(
@@ -179,6 +183,36 @@ def test_a_corrupt_line_before_the_last_is_an_error_that_names_it(
     ledger.append_run(make_result())
     ledger.path.write_bytes(line + b"\n" + ledger.path.read_bytes())
     with pytest.raises(ValueError, match=message):
+        ledger.results()
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("run", {"run": {"seed": "120"}}),
+        ("run", {"run": {"config": 5}}),
+        ("status", {"status": "exploded"}),
+        ("scores", {"scores": {"validation": None}}),
+        ("scores", {"scores": {"validation": {"f1": "high"}}}),
+        ("curves", {"curves": {"train_loss": 0.5}}),
+        ("timings", {"timings": {"train_seconds": "long"}}),
+        ("environment", {"environment": {"python": 3}}),
+    ],
+)
+def test_a_record_of_another_shape_is_an_error_that_names_line_and_field(
+    ledger, make_result, field, change
+):
+    ledger.append_run(make_result(seed=1))
+    ledger.append_run(make_result(seed=2))
+    first, second = ledger.path.read_text().splitlines()
+    record = json.loads(second)
+    for name, value in change.items():
+        part = record["result"]
+        part[name] = {**part[name], **value} if name == "run" else value
+    ledger.path.write_text(f"{first}\n{json.dumps(record)}\n")
+    with pytest.raises(
+        ValueError, match=rf"ledger\.jsonl:2: .*its {field} cannot be read; .*repair"
+    ):
         ledger.results()
 
 

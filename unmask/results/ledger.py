@@ -214,14 +214,18 @@ def _merge(
 def _merge_test(
     record: dict[str, Any], place: str, results: dict[str, RunResult], warnings: list[str]
 ) -> None:
-    run_id = record.get("run_id", "without an id")
+    run_id, scores = record.get("run_id"), record.get("scores")
+    if not isinstance(run_id, str) or not _is_score(scores):
+        raise ValueError(
+            f"{place}: not a record of test scores: expected run_id, a text, and scores with f1"
+        )
     known = results.get(run_id)
     if known is None:
         warnings.append(f"{place}: test scores of run {run_id}, which is not here; left out")
     elif "test" in known.scores:
         warnings.append(f"{place}: {known.run.name} was scored on test before; the first counts")
     else:
-        results[run_id] = replace(known, scores={**known.scores, "test": record["scores"]})
+        results[run_id] = replace(known, scores={**known.scores, "test": scores})
 
 
 def _parse(line: bytes, place: str) -> dict[str, Any]:
@@ -240,13 +244,44 @@ def _parse(line: bytes, place: str) -> dict[str, Any]:
 def _result(record: dict[str, Any], place: str) -> RunResult:
     try:
         result = RunResult.from_dict(record["result"])
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(f"{place}: not a record of a run: it lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{place}: not a record of a run: {error}") from error
+    if wrong := _wrong_field(result):
+        raise ValueError(
+            f"{place}: not a record of a run: its {wrong} cannot be read; look at the file and "
+            "remove or repair this line by hand"
+        )
     curves = {
         name: [math.nan if value is None else value for value in values]
         for name, values in result.curves.items()
     }
     return replace(result, curves=curves)
+
+
+def _wrong_field(result: RunResult) -> str | None:
+    """The first field that is not what everything that reads results takes it for."""
+    run = result.run
+    texts = (run.backbone, run.task, run.config, run.data_fingerprint)
+    are_right = {
+        "run": all(isinstance(one, str) for one in texts) and type(run.seed) is int,
+        "status": result.status in ("finished", "diverged"),
+        "scores": isinstance(result.scores, dict) and all(map(_is_score, result.scores.values())),
+        "curves": _is_dict_of(result.curves, list),
+        "timings": _is_dict_of(result.timings, int | float | None),
+        "environment": _is_dict_of(result.environment, str),
+    }
+    return next((name for name, is_right in are_right.items() if not is_right), None)
+
+
+def _is_score(value: Any) -> bool:
+    """A dict whose F1, where it has one, is a number (null where it was not a number)."""
+    return isinstance(value, dict) and isinstance(value.get("f1"), int | float | None)
+
+
+def _is_dict_of(value: Any, kind: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, kind) for one in value.values())
 
 
 def _is_whole(line: bytes) -> bool:
