@@ -27,6 +27,7 @@ def make_result():
     """A function that makes one RunResult; every part can be replaced by name."""
 
     def make(config="0110", seed=120, validation=0.9, test=None, recipe=None, **changes):
+        sentences = {"num_sentences": changes.pop("num_sentences", 20)}
         run_fields = {
             name: changes.pop(name)
             for name in ("backbone", "task", "data_fingerprint")
@@ -40,9 +41,13 @@ def make_result():
             recipe=recipe or PAPER,
             data_fingerprint="0" * 16,
         )
-        scores = {"validation": made_up_scores(validation)} if validation is not None else {}
+        scores = (
+            {"validation": made_up_scores(validation, **sentences)}
+            if validation is not None
+            else {}
+        )
         if test is not None:
-            scores["test"] = made_up_scores(test)
+            scores["test"] = made_up_scores(test, **sentences)
         result = RunResult(
             run=replace(run, **run_fields),
             scores=scores,

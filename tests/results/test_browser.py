@@ -58,6 +58,7 @@ def page_file(make_result, tmp_path_factory):
                 f1,
                 f1 - 0.02 * seed,
                 backbone=backbone,
+                num_sentences=1,
                 environment={"num_layers": "30", "gpu": "x" * 120},
             )
             results.append(result)

@@ -39,9 +39,9 @@ def test_counts_of_different_sentences_are_not_pooled():
         pooled([[(1, 1, 1)], [(1, 1, 1), (0, 0, 1)]])
 
 
-def make_group(make_result, f1_by_code):
+def make_group(make_result, f1_by_code, **changes):
     [group] = group_results(
-        make_result(config=code, seed=seed, validation=f1, test=f1)
+        make_result(config=code, seed=seed, validation=f1, test=f1, **changes)
         for code, scores in f1_by_code.items()
         for seed, f1 in enumerate(scores)
     )
@@ -103,7 +103,7 @@ def test_sentences_are_pooled_over_the_seeds_that_both_sides_kept(make_result):
         ("0011", 1): [(2, 2, 2), (1, 1, 1)],
     }
     [pair] = compare_in_group(
-        make_group(make_result, SCORES),
+        make_group(make_result, SCORES, num_sentences=2),
         ["0011", "0000"],
         "test",
         lambda run, split: kept.get((run.config, run.seed)),
@@ -120,6 +120,7 @@ def test_text_and_json_say_what_is_missing_and_show_both_tests(make_result):
     assert "0011 minus 0000, validation F1" in text
     assert "over seeds:     +0.0400 (95 %" in text
     assert "over sentences: no counts per sentence were kept for both" in text
+    assert "chosen for its score is ahead partly by luck, on test as well" in text
     values = to_json(pairs, group)
     assert values["pairs"][0]["over_seeds"]["difference"] == pytest.approx(0.04)
     assert values["pairs"][0]["over_sentences"] is None
@@ -160,3 +161,13 @@ def test_one_seed_is_counted_as_one(make_result):
     (pair,) = compare_in_group(group, ["00", "11"], "test", no_counts)
     assert "1 shared seed\n" in to_text([pair], group)
     assert to_json([pair], group)["title"] == group.title
+
+
+def test_counts_of_other_sentences_than_the_score_are_an_error_that_names_the_run(make_result):
+    group = make_group(make_result, {"00": (0.5,), "11": (0.6,)})
+    with pytest.raises(
+        ValueError,
+        match=rf"run {group.results[0].run.id} .*scored on 20 sentences of test, but its counts "
+        r"are of 3; delete counts\.test\.json in its folder",
+    ):
+        compare_in_group(group, ["00", "11"], "test", lambda run, split: [(0, 1, 1)] * 3)

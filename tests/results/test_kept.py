@@ -39,7 +39,7 @@ def swept(make_result, tmp_path):
     for (code, seed), tags in predictions.items():
         f1 = {"0000": 0.1, "0011": 0.8, "1111": 0.5, "encoder": 0.9}[code] + 0.01 * seed
         backbone = "roberta" if code == "encoder" else "tiny"
-        result = make_result(code, seed, f1, f1, backbone=backbone)
+        result = make_result(code, seed, f1, f1, backbone=backbone, num_sentences=2)
         results.append(result)
         folder = tmp_path / "runs" / result.run.id
         keep_predictions(folder, "test", [GOLD, ("O", "O")], [tags, ("O", "O")])

@@ -3,7 +3,8 @@
 The two say different things: over seeds, whether training anew would give the same order; over
 sentences, whether another sample of text would. Neither stands in for the other. P-values of
 several pairs are corrected together by Holm's method, each kind by itself. The one thing that
-is easy to get wrong: intervals are not corrected, and the text says so.
+is easy to get wrong: neither intervals are corrected, nor is anything for how the sides came to be
+compared, and the text says so.
 """
 
 from __future__ import annotations
@@ -119,6 +120,11 @@ def to_text(pairs: Sequence[Pair], group: Group | None = None) -> str:
         lines += _output_side_in_words(group, pairs[0].split)
     if len(pairs) > 1:
         lines.append(f"Holm's correction is for these {len(pairs)} pairs; intervals have none.")
+    if group is not None:
+        lines.append(
+            "A side that was chosen for its score is ahead partly by luck, on test as well: "
+            "unmask report corrects for that, this does not."
+        )
     return "\n".join(lines)
 
 

@@ -317,8 +317,9 @@ def _tested_besides(chosen: Row | None, rows: Sequence[Row]) -> list[str]:
     if chosen is None or not besides:
         return []
     named = ", ".join(besides[:4]) + (" and others" if len(besides) > 4 else "")
+    were = "1 configuration was" if len(besides) == 1 else f"{len(besides)} configurations were"
     return [
-        f"{len(besides)} configurations were scored on test though they were not chosen ({named}). "
+        f"{were} scored on test besides the chosen one and both ends ({named}). "
         "The choice looks at validation alone; a second look at test would not."
     ]
 

@@ -44,7 +44,11 @@ class OverSentences:
 def compare_over_sentences(
     first: Sequence[RunResult], second: Sequence[RunResult], split: str, counts_of: CountsOf
 ) -> OverSentences | None:
-    """Two configurations, pooled over the seeds of which both kept counts; None without any."""
+    """Two configurations, pooled over the seeds of which both kept counts; None without any.
+
+    Raises:
+        ValueError: when the counts of a run are of other sentences than its score.
+    """
     sides = [_counts_by_seed(results, split, counts_of) for results in (first, second)]
     seeds = sorted(set(sides[0]) & set(sides[1]))
     if not seeds:
@@ -128,10 +132,21 @@ def _f1_difference(sums: Any) -> Any:
 def _counts_by_seed(
     results: Sequence[RunResult], split: str, counts_of: CountsOf
 ) -> Mapping[int, Counts]:
-    # A run without a score (diverged, or not tested) must not come in by its counts.
-    kept = {
-        result.run.seed: counts_of(result.run, split)
-        for result in results
-        if f1_of(result, split) is not None
-    }
-    return {seed: counts for seed, counts in kept.items() if counts is not None}
+    found: dict[int, Counts] = {}
+    for result in results:
+        # A run without a score (diverged, or not tested) must not come in by its counts.
+        counts = None if f1_of(result, split) is None else counts_of(result.run, split)
+        if counts is not None:
+            _check_length(result, split, len(counts))
+            found[result.run.seed] = counts
+    return found
+
+
+def _check_length(result: RunResult, split: str, length: int) -> None:
+    scored = result.scores[split].get("num_sentences", length)
+    if scored != length:
+        raise ValueError(
+            f"run {result.run.id} ({result.run.name}) was scored on {scored} sentences of {split}, "
+            f"but its counts are of {length}; delete counts.{split}.json in its folder to compare "
+            "without it"
+        )

@@ -27,7 +27,8 @@ def worth_showing(results: Sequence[RunResult]) -> tuple[list[RunResult], list[s
     recipes = f"{len(dropped)} recipe" + ("s were" if len(dropped) > 1 else " was")
     note = (
         f"{recipes} tried with one configuration only, with which nothing can be compared; "
-        f"{len(ids)} results of that kind are in the ledger and not shown"
+        f"{len(ids)} results of that kind are in the ledger, not shown, and not counted where "
+        "p-values are corrected for the choice"
     )
     return [result for result in results if result.run.id not in ids], [note]
 

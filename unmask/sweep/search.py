@@ -71,7 +71,9 @@ def search_configurations(job: Job, search: SearchSettings) -> None:
     found = in_step(trainer, lambda scorer: _search(job, space, search, scorer))
     trainer.admit(found)
     best = max(found, key=lambda candidate: found[candidate])
-    job.console.print(f"search: the best validation F1 is {found[best]:.3f}, by {best}")
+    job.console.print(
+        f"search: the best validation F1 of {len(found)} is {found[best]:.3f}, by {best}"
+    )
     if space.dimensions:
         trainer.scores([Candidate(code, best.changes) for code in space.ends])
         recipe = best.recipe(job.settings.recipe)
@@ -91,9 +93,8 @@ def _search(
             f"configurations of {space.num_groups} bits are done"
         )
         found = run_search(worked, space, search, scorer, job.settings.recipe, job.console.print)
-        job.console.print(
-            f"search: {len(tried(study, space))} of 2^{space.num_groups} configurations tried"
-        )
+        whole = "" if space.dimensions else f" of 2^{space.num_groups}"
+        job.console.print(f"search: {len(tried(study, space))}{whole} configurations tried")
     return found
 
 
