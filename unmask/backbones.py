@@ -115,6 +115,13 @@ class LoadedBackbone:
     dtype: torch.dtype
     notes: list[str] = field(default_factory=list)
     """What the user should know, in words."""
+    load_dtype: torch.dtype = field(init=False)
+    """What to load it in to find these weights again: `dtype`, or what they were rounded to."""
+    loaded_digest: str = field(init=False)
+    """`digest` as long as the weights are those that were loaded."""
+
+    def __post_init__(self) -> None:
+        self.load_dtype, self.loaded_digest = self.dtype, self.digest()
 
     @property
     def position_offset(self) -> int:
@@ -148,8 +155,13 @@ class LoadedBackbone:
                 f"{self.weights.name} is quantised ({self.quantization}) and computes in "
                 f"{self.dtype}; it cannot be cast to {dtype}, so leave the dtype out"
             )
+        as_loaded = self.digest() == self.loaded_digest
         self.model.to(dtype=wanted)  # pyright: ignore[reportCallIssue]
+        if torch.promote_types(wanted, self.dtype) != wanted:
+            self.load_dtype = wanted
         self.dtype = wanted
+        if as_loaded:
+            self.loaded_digest = self.digest()
 
 
 def torch_dtype(name: str | torch.dtype) -> torch.dtype:

@@ -98,6 +98,18 @@ class LabelerStack(nn.Module, ABC):
         twin._fuse()
         return twin
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `half`, `to` and others come down to; the backbone must know what it computes in."""
+        dtype = fn(torch.empty(0, dtype=self.loaded.dtype)).dtype
+        self.loaded.cast(dtype)
+        return super()._apply(fn, recurse)
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        raise NotImplementedError(
+            "DataParallel would let copies of a labeler share one batch: start a process for each "
+            "device (torchrun, accelerate launch), or show one device (CUDA_VISIBLE_DEVICES=0)"
+        )
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "labelers are not pickled: write one with save_pretrained(folder) and read it with "

@@ -251,9 +251,18 @@ class UnmaskedForTokenClassification(Labeler):
         Returns:
             Loss (with labels) and logits [batch, length, tags]; logits of padding are 0. In
             training mode every call draws new dropout masks.
+
+        Raises:
+            ValueError: for several runs, shapes that do not fit, or training after `merge`.
         """
         if self.num_runs != 1:
             raise ValueError(f"forward() serves one run, this model holds {self.num_runs}")
+        if self.is_merged and self.training and labels is not None:
+            raise ValueError(
+                "the adapters are merged into this backbone, so only the head would learn: load "
+                "the labeler again to train it, or call eval()"
+            )
+        _check_shapes(input_ids, attention_mask, labels)
         everywhere = torch.zeros_like(input_ids)
         batch, kept = pack_padded(input_ids, attention_mask, self.causal[0], everywhere)
         self.num_forward_calls += self.training
@@ -266,3 +275,10 @@ class UnmaskedForTokenClassification(Labeler):
             masked = labels.masked_fill(~kept, IGNORED_LABEL)
             loss = F.cross_entropy(logits.flatten(0, 1), masked.flatten())
         return TokenClassifierOutput(loss=loss, logits=logits)  # pyright: ignore[reportArgumentType]
+
+
+def _check_shapes(input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor | None) -> None:
+    given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.items() if tensor is not None}
+    if input_ids.ndim != 2 or len(set(shapes.values())) > 1:
+        raise ValueError(f"forward() takes tensors of one shape [batch, length], got {shapes}")

@@ -46,17 +46,23 @@ def save(model: Any, folder: Path, run: int = 0) -> None:
     """Write one run of an `UnmaskedForTokenClassification`; see `load_saved`.
 
     Raises:
-        ValueError: when its adapters were merged into the backbone.
+        ValueError: when its adapters were merged into the backbone, or the backbone was trained.
     """
     if model.is_merged:
         raise ValueError(
             "the adapters of this labeler are merged into its backbone and cannot be saved by "
             "themselves: use merge_and_save, or load the labeler again"
         )
+    loaded: LoadedBackbone = model.loaded
+    if loaded.digest() != loaded.loaded_digest:
+        raise ValueError(
+            "the weights of the backbone are no longer those that were loaded (were they trained, "
+            "by requires_grad_(True)?), and a labeler's folder holds adapters and head alone: keep "
+            "its state_dict(), or train it with a frozen backbone"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     # Removed first and written last, so that a folder that was cut short lacks it and is refused.
     (folder / CONFIG_FILE).unlink(missing_ok=True)
-    loaded: LoadedBackbone = model.loaded
     tensors = {
         _peft_name(name, loaded): tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.run_parameters(run).items()
@@ -170,7 +176,7 @@ def _own_config(model: Any, run: int) -> dict[str, Any]:
             "load_from": loaded.load_from,
             "revision": weights.revision,
             "digest": loaded.digest(),
-            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "dtype": str(loaded.load_dtype).removeprefix("torch."),
             "quantization": loaded.quantization,
             "is_encoder": loaded.is_encoder,
         },

@@ -30,3 +30,18 @@ def test_another_iterable_gives_an_iterator(pipe):
 def test_a_folder_will_do(pipe, tmp_path):
     pipe.model.save_pretrained(tmp_path)
     assert TokenClassificationPipeline(tmp_path)(TEXT) == pipe(TEXT)
+
+
+@pytest.mark.parametrize("strategy", ["simple", "first"])
+def test_strategies_that_ask_for_groups_are_taken(pipe, strategy):
+    made = TokenClassificationPipeline(pipe.model, aggregation_strategy=strategy)
+    assert made(TEXT) == pipe(TEXT, aggregation_strategy=strategy) == pipe(TEXT)
+
+
+@pytest.mark.parametrize("strategy", ["none", "average", "max", None])
+def test_strategies_that_ask_for_sub_tokens_are_refused(pipe, strategy):
+    message = f"aggregation_strategy must be one of simple, first, got {strategy!r}"
+    with pytest.raises(ValueError, match=message):
+        pipe(TEXT, aggregation_strategy=strategy)
+    with pytest.raises(ValueError, match=message):
+        TokenClassificationPipeline(pipe.model, aggregation_strategy=strategy)
