@@ -61,7 +61,14 @@ def run(arguments: argparse.Namespace) -> None:
     print(
         f"{'':<10}{'compiled':<10}{'parameters':>14}{'tokens/s':>12}{'range':>24}{'peak GiB':>10}"
     )
-    rows = []
+    report = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(device),
+        "settings": settings.to_dict(),
+        "unit": "tokens a second",
+        "rows": (rows := []),
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for kind, compiled in itertools.product(arguments.kinds, ways):
         row = time_steps(kind, settings, tokenizer, steps, device, compiled)
         spread = f"{row['slowest']:,.0f} to {row['fastest']:,.0f}"
@@ -71,15 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
             flush=True,
         )
         rows.append(row)
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(device),
-        "settings": settings.to_dict(),
-        "unit": "tokens a second",
-        "rows": rows,
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"\nwritten to {arguments.output}")
 
 

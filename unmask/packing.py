@@ -140,7 +140,7 @@ class PackedBatch:
         return self._labelled_at(places, offsets)
 
     def _labelled_at(self, places: Tensor, offsets: Tensor) -> Labelled:
-        runs = torch.arange(self.num_runs).repeat_interleave(offsets.diff())
+        runs = _repeated(torch.arange(self.num_runs), offsets.diff())
         device = places.device
         return Labelled(
             places, self.label_ids[places], offsets, runs.to(device), _for_kernels(offsets, device)
@@ -234,7 +234,7 @@ def pack(
         label_ids=_end_to_end([sentence.label_ids for sentence in sentences]),
         cu_seqlens=cu_seqlens,
         max_seqlen=max(lengths),
-        causal=torch.tensor(causal, dtype=torch.bool).repeat_interleave(num_sentences, dim=0),
+        causal=_repeated(torch.tensor(causal, dtype=torch.bool), num_sentences),
         run_offsets=_offsets(run_tokens),
     )
 
@@ -289,7 +289,14 @@ def positions(cu_seqlens: Tensor) -> Tensor:
     starts = cu_seqlens[:-1].long()
     lengths = cu_seqlens.diff().long()
     total = torch.arange(int(cu_seqlens[-1]), device=cu_seqlens.device)
-    return total - torch.repeat_interleave(starts, lengths)
+    return total - _repeated(starts, lengths)
+
+
+def _repeated(rows: Tensor, counts: Tensor) -> Tensor:
+    """Each row so many times. On a CPU PyTorch would wake all its threads for a handful of rows."""
+    if rows.device.type == "cpu":
+        return torch.from_numpy(np.repeat(rows.numpy(), counts.numpy(), axis=0))
+    return rows.repeat_interleave(counts, dim=0)
 
 
 def _for_kernels(offsets: Tensor, device: torch.device) -> Tensor:

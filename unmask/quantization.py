@@ -36,6 +36,7 @@ def quantize_linears(model: nn.Module, compute_dtype: torch.dtype) -> None:
             compute_dtype=compute_dtype,
             compress_statistics=True,
             quant_type="nf4",
+            device="meta",  # its own weights would be drawn, on the CPU, and thrown away
         )
         settings: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
         replacement.weight = Params4bit(module.weight.data, requires_grad=False, **settings)

@@ -132,3 +132,18 @@ def test_a_recorded_pass_does_not_wait_for_the_device():
         passes(batch, keys, factors)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gradients_that_were_put_elsewhere_are_recorded_anew():
+    model = build("float32", "cuda")
+    passes = Passes(model, True)
+    batch = passes.fitted(batch_of(model))
+    for _ in range(3):
+        expected = taken(passes, batch, 0)
+    for parameter in passes.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(3):
+        found = taken(passes, batch, 0)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -137,9 +137,9 @@ class FusedRuns(LightningModule):
         steps = tuple(trainee.progress.microbatches for trainee in self.trainees)
         part = self.ranks.part([t.batch(at) for t, at in zip(self.trainees, steps, strict=True)])
         draw = Draw(tuple(trainee.seed for trainee in self.trainees), steps, part.first_tokens)
-        for trainee, optimizer in zip(self.trainees, self.run_optimizers, strict=True):
-            if trainee.recipe.keep_last_microbatch_only:
-                optimizer.clear()
+        lasting = [r for r, t in enumerate(self.trainees) if t.recipe.keep_last_microbatch_only]
+        if lasting:
+            self.stack_update.gradients.clear(lasting)
         shares = torch.tensor(part.shares, dtype=self._loss_dtype)
         keys = self.model.route.keys(draw)
         losses = self.passes(batch, keys, shares * self._weights()) * shares.to(self.model.device)

@@ -90,12 +90,6 @@ class RunOptimizer:
         for name in self.copied:
             self._own(self.stacked[name], name).copy_(self.views[name])
 
-    def clear(self) -> None:
-        """Zero this run's gradients."""
-        for parameter in self.stacked.values():
-            if parameter.grad is not None:
-                parameter.grad[self.run].zero_()
-
     def tensors(self, with_state: bool = True) -> dict[str, Tensor]:
         """Weights and optimizer state by name, for a checkpoint.
 

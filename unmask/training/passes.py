@@ -56,6 +56,8 @@ class Passes:
         self._graphs: OrderedDict[Size, _Graph] = OrderedDict()
         self._seen: set[Size] = set()
         self._pool: Any = None
+        self._gradients: list[Tensor | None] = []
+        """What graphs add to."""
 
     def fitted(self, batch: PackedBatch) -> PackedBatch:
         """The pack as it is to be handed over: filled up to a size on the grid. On the CPU."""
@@ -84,6 +86,7 @@ class Passes:
                 parameter.grad = torch.zeros_like(parameter)
         if not self.with_graphs:
             return self._pass(*_Inputs(batch, keys, factors).to(self.model.device))
+        self._forget_moved_gradients()
         size = self._size(batch)
         graph = self._graphs.get(size)
         if graph is None and size in self._seen:
@@ -94,6 +97,13 @@ class Passes:
             return self._pass(*inputs.with_longest(size.longest))
         self._graphs.move_to_end(size)
         return graph.replay(batch, keys, factors)
+
+    def _forget_moved_gradients(self) -> None:
+        """Graphs would go on adding to memory that is no gradient any more."""
+        now = [parameter.grad for parameter in self.parameters]
+        if any(grad is not before for grad, before in zip(now, self._gradients, strict=False)):
+            self._graphs.clear()
+        self._gradients = now
 
     def _size(self, batch: PackedBatch) -> Size:
         model = self.model

@@ -11,10 +11,12 @@ from them whenever it steps by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unmask.training.gradients import Gradients
 from unmask.training.optimizer import RunOptimizer, build_optimizer, learning_rate
 
 BLOCK = 256
@@ -30,19 +32,18 @@ class StackUpdate:
         self, stacked: Mapping[str, nn.Parameter], optimizers: Sequence[RunOptimizer]
     ) -> None:
         self.stacked = dict(stacked)
+        self.gradients = Gradients(self.stacked.values())
         self.optimizers = optimizers
         self._together: torch.optim.Optimizer | None = None
         self._joined: list[tuple[RunOptimizer, int]] = []
         self._by_itself: list[str] = []
+        self._counting: list[tuple[nn.Parameter, list[dict[str, Any]]]] = []
+        """Tensors that step together, and each run's state of them."""
         self._apart = True
 
     def norms(self) -> Tensor:
-        """[runs], float64 where the device has it: the norms of their gradients."""
-        grads = [p.grad.flatten(1) for p in self.stacked.values() if p.grad is not None]
-        # So precise that a run's norm is the same whoever is summed beside it.
-        dtype = grads[0].dtype if grads[0].device.type == "mps" else torch.float64
-        norms = [torch.linalg.vector_norm(g, dim=1, dtype=dtype) for g in grads]
-        return torch.stack(norms).square().sum(0).sqrt()
+        """[runs]: the norms of their gradients."""
+        return self.gradients.norms()
 
     @torch.no_grad()
     def step(self, steps: Mapping[int, int], norms: Sequence[float]) -> None:
@@ -60,10 +61,7 @@ class StackUpdate:
             self._part()
             for run, at in going.items():
                 self.optimizers[run].update(at)
-        grads = [p.grad for p in self.stacked.values() if p.grad is not None]
-        if len(steps) < len(self.optimizers):
-            grads = [grad[run] for grad in grads for run in steps]
-        torch._foreach_zero_(grads)  # pyright: ignore[reportPrivateImportUsage]
+        self.gradients.clear(None if len(steps) == len(self.optimizers) else list(steps))
 
     def _clip(self, going: Mapping[int, int], norms: Sequence[float]) -> None:
         """As `torch.nn.utils.clip_grad_norm_` for each run; others keep what they have."""
@@ -71,13 +69,8 @@ class StackUpdate:
         for run in going:
             limit = self.optimizers[run].recipe.max_grad_norm
             factors[run] = min(1.0, limit / (norms[run] + 1e-6))
-        if min(factors) == 1.0:
-            return
-        sample = next(iter(self.stacked.values()))
-        on_device = sample.new_tensor(factors)
-        for parameter in self.stacked.values():
-            if parameter.grad is not None:
-                parameter.grad.mul_(on_device.view(-1, *[1] * (parameter.ndim - 1)))
+        if min(factors) < 1.0:
+            self.gradients.scale(factors)
 
     def _are_alike(self, going: Mapping[int, int]) -> bool:
         """Do all runs step, at one step and rate, over tensors without gaps?"""
@@ -118,12 +111,14 @@ class StackUpdate:
         parameters = [p for name, p in self.stacked.items() if name not in self._by_itself]
         parameters += [run.views[name] for name in self._by_itself for run in runs]
         together = build_optimizer(parameters, runs[0].recipe)
+        self._counting = []
         for name, parameter in self.stacked.items():
             states = [run.state(name) for run in runs]
             if name in self._by_itself:
                 for run, state in zip(runs, states, strict=True):
                     together.state[run.views[name]] = state
                 continue
+            self._counting.append((parameter, states))
             for key in [key for key in states[0] if key not in SHARED]:
                 stacked = torch.stack([state[key] for state in states])
                 for state, own in zip(states, stacked, strict=True):
@@ -137,21 +132,20 @@ class StackUpdate:
     def _share_steps(self) -> None:
         """Let the stacked states count on from where the runs are."""
         assert self._together is not None
-        for name, parameter in self.stacked.items():
-            if name not in self._by_itself:
-                step = self.optimizers[0].state(name)["step"]
-                own = step.clone() if isinstance(step, Tensor) else step
-                self._together.state[parameter]["step"] = own
+        for parameter, states in self._counting:
+            step = states[0]["step"]
+            own = step.clone() if isinstance(step, Tensor) else step
+            self._together.state[parameter]["step"] = own
         self._apart = False
 
     def _pass_on_steps(self) -> None:
-        """PyTorch counts in tensors, which can be shared; bitsandbytes in whole numbers."""
+        """PyTorch counts in tensors, which are shared once; bitsandbytes in whole numbers."""
         assert self._together is not None
-        for name, parameter in self.stacked.items():
-            if name not in self._by_itself:
-                step = self._together.state[parameter]["step"]
-                for run in self.optimizers:
-                    run.state(name)["step"] = step
+        for parameter, states in self._counting:
+            step = self._together.state[parameter]["step"]
+            if states[0]["step"] is not step:
+                for state in states:
+                    state["step"] = step
 
     def _part(self) -> None:
         """Let every run count for itself again."""
