@@ -24,6 +24,7 @@ from unmask.results.wording import (
     answer,
     gain_in_words,
     gains_footnote,
+    layers_in_words,
     scoring_in_words,
     statistics_in_words,
     verdict,
@@ -294,3 +295,31 @@ def test_tests_are_reported_with_their_observations(make_result):
     published, over_seeds = statistics_in_words(findings_of(results))
     assert "over 17 pairs, one-sided paired t test on 17 observations" in published
     assert "on 3 observations" in over_seeds
+
+
+def test_what_was_scored_alone_is_not_called_a_choice(make_result):
+    text = answer(findings_of([make_result("0110", 1, 0.5)]))
+    assert text.startswith(
+        "The one configuration that was scored: 0110, which opens groups 2 and 3"
+    )
+    assert text.endswith("F1 is 0.500 on validation and not yet scored on test (1 seed).")
+
+
+@pytest.mark.parametrize(
+    ("of_code", "text"),
+    [
+        ({"00": 0.5, "01": 0.7, "10": 0.6, "11": 0.8}, "opening group 2 raises F1 most: +0.200. "),
+        (
+            {"00": 0.8, "01": 0.6, "10": 0.7, "11": 0.5},
+            "opening any group lowers F1, group 1 least: -0.100. ",
+        ),
+    ],
+)
+def test_the_best_group_is_said_to_raise_only_what_it_raises(make_result, of_code, text):
+    findings = findings_of([make_result(code, 1, f1) for code, f1 in of_code.items()])
+    assert f"On average, {text}" in layers_in_words(findings)
+
+
+def test_fewer_seeds_on_test_stand_in_the_table(make_result):
+    results = [make_result("00", 1, 0.5, 0.4), make_result("00", 2, 0.6)]
+    assert main_table(findings_of(results)).rows[0][-1] == "2, 1 on test"

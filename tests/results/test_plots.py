@@ -67,6 +67,12 @@ def test_baselines_and_the_ceiling_are_horizontal_lines(sweep, make_result):
     assert axes_of(figure).texts[0].get_text() == "best F1 a causal labeler can reach: 0.950"
 
 
+def test_one_seed_is_not_called_a_mean(make_result):
+    figure = configuration_figure([make_result(code) for code in gray_codes(2)])
+    legend = [text.get_text() for text in axes_of(figure).get_legend().get_texts()]
+    assert legend == ["validation, one seed"]
+
+
 def test_layer_sets_are_not_joined_to_codes(make_result):
     results = [make_result(code) for code in ("00", "11", "layers:0", "layers:1")]
     figure = configuration_figure(results)

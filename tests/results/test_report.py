@@ -264,7 +264,7 @@ def test_a_page_of_many_sections_has_tables_but_no_figures(make_result):
     page = render_report(find_all(results))
     assert "<svg" not in page
     assert "left out of a page of 11 sections" in PageReader(page).text
-    assert page.count("Chosen on validation data") == 11
+    assert page.count("The one configuration that was scored") == 11
 
 
 def test_of_a_search_the_page_lists_the_best_and_says_so(make_result):

@@ -164,7 +164,8 @@ def _draw_split(
     axes: Axes, codes: list[str], found: dict[str, Summary], split: str, chosen: str | None
 ) -> None:
     color = SPLIT_COLORS[split]
-    label: str | None = f"{split}, mean ± sd"
+    has_spread = any(one.sd is not None for one in found.values())
+    label: str | None = f"{split}, mean ± sd" if has_spread or not found else f"{split}, one seed"
     for xs in _stretches(codes, found):
         stretch = [codes[x] for x in xs]
         means = [found[code].mean for code in stretch]

@@ -281,8 +281,12 @@ def _first_baseline(rows: Sequence[Row]) -> frozenset[int]:
 
 
 def _format_runs(row: Row) -> str:
-    total = len(row.results)
-    return f"{total}, {row.num_diverged} diverged" if row.num_diverged else str(total)
+    text = str(len(row.results))
+    if row.num_diverged:
+        text += f", {row.num_diverged} diverged"
+    if row.validation and row.test and row.test.num_seeds != row.validation.num_seeds:
+        text += f", {row.test.num_seeds} on test"
+    return text
 
 
 def _format_cost(results: Sequence[RunResult], name: str) -> str:

@@ -27,11 +27,10 @@ def answer(findings: Findings) -> str:
     if chosen.test is None:
         f1 += " and not yet scored on test"
     num_candidates = sum(row.validation is not None for row in findings.rows)
-    best_of = f" (the best of {num_candidates})" if num_candidates > 1 else ""
-    return (
-        f"Chosen on validation data: {chosen.name}{best_of}, which opens {which}. F1 is {f1} "
-        f"({_over_seeds(known)})."
-    )
+    what = f"Chosen on validation data: {chosen.name} (the best of {num_candidates})"
+    if num_candidates == 1:
+        what = f"The one configuration that was scored: {chosen.name}"
+    return f"{what}, which opens {which}. F1 is {f1} ({_over_seeds(known)})."
 
 
 def gain_in_words(gain: Gain) -> str:
@@ -154,10 +153,11 @@ def layers_in_words(findings: Findings) -> str:
     where = f"group {best.number}" + (f" (layers {best.name})" if best.layers else "")
     surely = [one for one in known if one.p_holm is not None and one.p_holm <= SURE]
     sure = f"{len(surely)} of {len(known)} effects are beyond the noise of the seeds (Holm p < .05)"
-    return (
-        f"On average, opening {where} changes F1 most upwards: {best.average.difference:+.3f}. "
-        f"{sure}."
-    )
+    effect = best.average.difference
+    what = f"opening {where} raises F1 most"
+    if effect <= 0:
+        what = f"opening any group lowers F1, {where} least"
+    return f"On average, {what}: {effect:+.3f}. {sure}."
 
 
 def _over_seeds(known: Mapping[str, Summary]) -> str:
