@@ -101,6 +101,27 @@ def test_backward_of_forward_inside_another_route_raises_under_checkpointing(lab
         loss.backward()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_its_own_thread_computes_layers_again(labeler):
+    """PyTorch runs backward there in a thread that never held the route."""
+    labeler.cuda()
+    twin = copy.deepcopy(labeler)
+    twin.activation_checkpointing_enable()
+    ids, labels = IDS.cuda(), LABELS.cuda()
+    labeler(ids, labels=labels).loss.backward()
+    with torch.autocast("cuda", torch.bfloat16):
+        twin(ids, labels=labels).loss.backward()
+    expected, found = labeler.score_weight.grad, twin.score_weight.grad
+    assert (found - expected).norm() < 2**-5 * expected.norm()  # as in test_autocast
+    loss = twin(ids, labels=labels).loss
+    with (
+        twin.route(twin.batch([[twin.encoder.encode_words(["a"], 9)]])),
+        pytest.raises(RuntimeError, match="the route of the forward pass is no longer held"),
+    ):
+        loss.backward()
+
+
 @pytest.mark.parametrize("given", [{"use_reentrant": True}, {"context_fn": list}])
 def test_checkpointing_that_cannot_find_the_route_is_refused(labeler, given):
     with pytest.raises(ValueError, match="layers that are computed again find their batch by a c"):
