@@ -153,6 +153,16 @@ def test_a_whole_record_without_its_newline_counts(ledger, make_result):
     assert ledger.warnings() == []
 
 
+def test_two_records_of_a_run_that_disagree_are_said_to(ledger, make_result):
+    ledger.append_run(make_result(seed=1, validation=0.5))
+    ledger.append_run(make_result(seed=1, validation=0.5))
+    ledger.append_run(make_result(seed=1, validation=0.6))
+    same, other = ledger.warnings()
+    assert "seed1 was written before; the first counts" in same
+    assert "seed1 was written before with another validation F1; the first counts" in other
+    assert ledger.results()[0].scores["validation"]["f1"] == 0.5
+
+
 def test_warnings_are_logged_once(ledger, make_result, caplog):
     ledger.append_run(make_result())
     ledger.append_run(make_result())

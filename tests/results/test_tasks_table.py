@@ -1,5 +1,10 @@
 """The paper's table 2 comes out of the paper's own means."""
 
+from dataclasses import replace
+
+from unmask.recipe import PAPER
+from unmask.results.findings import find
+from unmask.results.groups import group_results
 from unmask.results.published import ENCODERS, TASKS, VALIDATION_AND_TEST
 from unmask.results.report import find_all, render_markdown, render_report
 from unmask.results.table_files import latex
@@ -74,3 +79,26 @@ def test_the_overview_has_the_gain_over_the_best_encoder(make_result):
     gains = [row.rpartition("<td>")[2].partition("</td>")[0] for row in rows[2:]]
     # .920 less .900, and .616 less .628, both of RoBERTa-large.
     assert gains == ["+0.020", "-0.012"]
+
+
+def test_parts_of_a_corpus_and_recipes_have_rows_of_their_own(make_result):
+    of_a, of_b = ({"data_fingerprint": letter * 16} for letter in "ab")
+    other = replace(PAPER, learning_rate=0.001)
+    results = [make_result(task="other"), make_result("1111", task="other")]
+    for f1, of_data, recipe in ((0.2, of_a, PAPER), (0.4, of_b, PAPER), (0.6, of_b, other)):
+        for code in ("0000", "1111"):
+            results.append(make_result(code, validation=f1, recipe=recipe, **of_data))
+    for f1, of_data in ((0.3, of_a), (0.5, of_b)):
+        results.append(make_result("encoder", backbone="roberta", validation=f1, **of_data))
+    sizes = {("made_up", "a" * 16): {"training": 8}, ("made_up", "b" * 16): {"training": 40}}
+    table = tasks_table([find(group) for group in group_results(results, sizes)])
+    assert table is not None
+    of_made_up = table.columns.index("made_up validation")
+    shown = {row[0]: row[of_made_up] for row in table.rows if row[of_made_up] != "-"}
+    assert sorted(f1 for name, f1 in shown.items() if name.endswith(" 1111")) == [
+        "0.200",
+        "0.400",
+        "0.600",
+    ]
+    assert [f1 for name, f1 in shown.items() if name.startswith("roberta")] == ["0.300", "0.500"]
+    assert any(name.endswith(", 8 training sentences 1111") for name in shown)

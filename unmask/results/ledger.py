@@ -198,8 +198,11 @@ def _merge(
     for place, record in records:
         if record.get("kind") == "run":
             result = _result(record, place)
-            if result.run.id in results:
-                warnings.append(f"{place}: {result.run.name} was written before; the first counts")
+            if (first := results.get(result.run.id)) is not None:
+                other = "" if _same_f1(first, result) else " with another validation F1"
+                warnings.append(
+                    f"{place}: {result.run.name} was written before{other}; the first counts"
+                )
             else:
                 results[result.run.id] = result
         elif record.get("kind") == "test":
@@ -258,6 +261,11 @@ def _result(record: dict[str, Any], place: str) -> RunResult:
         for name, values in result.curves.items()
     }
     return replace(result, curves=curves)
+
+
+def _same_f1(first: RunResult, second: RunResult) -> bool:
+    one, other = (result.scores.get("validation", {}).get("f1") for result in (first, second))
+    return one == other
 
 
 def _wrong_field(result: RunResult) -> str | None:

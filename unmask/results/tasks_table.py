@@ -1,11 +1,14 @@
 """Table 2 of the paper: backbones and baselines down, tasks across.
 
 Made where one page has several tasks. As in the paper, a configuration has a number only in tasks
-where it surpasses all open on validation (or was chosen); elsewhere it has a dash.
+where it surpasses all open on validation (or was chosen); elsewhere it has a dash. The one thing
+that is easy to get wrong: a decoder may have several sections of one task, by recipe or by data.
+Each has rows of its own, or one would silently stand for all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from unmask.results.findings import Findings, Row
@@ -25,11 +28,19 @@ def tasks_table(sections: Sequence[Findings]) -> Table | None:
         return None
     by_decoder: dict[str, dict[str, Findings]] = {}
     baselines: dict[str, dict[str, Row]] = {}
+    baseline_names: dict[tuple[str, ...], str] = {}
+    sections_of = Counter((_decoder(one), one.group.task) for one in sections if one.rows)
+    data_of = Counter(task for task, _ in {_data(one) for one in sections})
     for findings in sections:
+        task, decoder = findings.group.task, _decoder(findings)
         if findings.rows:
-            by_decoder.setdefault(_decoder(findings), {}).setdefault(findings.group.task, findings)
+            apart = _apart(findings) if sections_of[decoder, task] > 1 else ""
+            by_decoder.setdefault(decoder + apart, {})[task] = findings
         for row in findings.baselines:
-            baselines.setdefault(row.name, {}).setdefault(findings.group.task, row)
+            apart = _apart(findings) if data_of[task] > 1 else ""
+            # The sections of several recipes on the same data share their baselines.
+            name = baseline_names.setdefault((row.name, *_data(findings)), row.name + apart)
+            baselines.setdefault(name, {})[task] = row
     rows: list[tuple[str, ...]] = []
     ruled: set[int] = set()
     for decoder, of_tasks in by_decoder.items():
@@ -54,6 +65,16 @@ def _decoder(findings: Findings) -> str:
     if recipe is None or recipe.preset == "paper":
         return findings.group.backbone
     return f"{findings.group.backbone} ({recipe.preset})"
+
+
+def _data(findings: Findings) -> tuple[str, str]:
+    return findings.group.task, findings.group.data_fingerprint
+
+
+def _apart(findings: Findings) -> str:
+    """What the title of a section has after task and backbone: recipe or data."""
+    group = findings.group
+    return group.title.removeprefix(f"{group.task}, {group.backbone}")
 
 
 def _ends_first(codes: set[str]) -> list[str]:
