@@ -323,3 +323,13 @@ def test_the_best_group_is_said_to_raise_only_what_it_raises(make_result, of_cod
 def test_fewer_seeds_on_test_stand_in_the_table(make_result):
     results = [make_result("00", 1, 0.5, 0.4), make_result("00", 2, 0.6)]
     assert main_table(findings_of(results)).rows[0][-1] == "2, 1 on test"
+
+
+def test_an_unfinished_sweep_says_which_seeds_choose(make_result):
+    results = [make_result("01", seed, 0.5) for seed in (1, 2, 3)]
+    shared = [*results, make_result("00", 2, 0.9), make_result("00", 3, 0.9)]
+    assert "made over the seeds that all have: 2, 3." in " ".join(findings_of(shared).caveats)
+    apart = [*results, make_result("00", 4, 0.9)]
+    assert "No seed is common to all" in " ".join(findings_of(apart).caveats)
+    even = [*results, *(make_result("00", seed, 0.9) for seed in (1, 2, 3))]
+    assert "choice is made" not in " ".join(findings_of(even).caveats)

@@ -299,11 +299,24 @@ def _caveats(group: Group, rows: Sequence[Row]) -> list[str]:
     if len(set(seeds.values())) > 1:
         low, high = min(seeds.values()), max(seeds.values())
         found.append(
-            f"Configurations have between {low} and {high} seeds: the sweep is unfinished."
+            f"Configurations have between {low} and {high} seeds: the sweep is unfinished. "
+            f"{_chosen_by(rows)}"
         )
     if rows and max(seeds.values()) == 1:
         found.append("There is one seed only, so nothing is known about the spread of any score.")
     return found
+
+
+def _chosen_by(rows: Sequence[Row]) -> str:
+    """Which seeds `choose_configuration` looks at when configurations differ in them."""
+    steady = [row for row in rows if row.validation and not row.num_diverged]
+    candidates = steady or [row for row in rows if row.validation]
+    scored = [set(_by_seed(row.results, "validation")) for row in candidates]
+    common = sorted(set.intersection(*scored)) if scored else []
+    if not common:
+        return "No seed is common to all, so the choice compares means over different seeds."
+    which = ", ".join(map(str, common))
+    return f"The choice is made over the seeds that all have: {which}."
 
 
 def _tested_besides(chosen: Row | None, rows: Sequence[Row]) -> list[str]:
