@@ -94,6 +94,15 @@ def test_an_input_that_is_no_text_is_refused(labeler):
         labeler.predict(["a", 3])
 
 
+@pytest.mark.parametrize("inputs", [None, 3, b"a", {"text": "a"}, {"a", "b"}])
+def test_inputs_that_are_no_list_are_refused(labeler, inputs):
+    kind = type(inputs).__name__
+    with pytest.raises(ValueError, match=f"a {kind} cannot be labelled: give a text, a list of t"):
+        labeler.predict(inputs)
+    with pytest.raises(ValueError, match="is neither a text nor a list of words"):
+        labeler.predict([inputs])
+
+
 @pytest.mark.parametrize("item", ["ab \ud800", ["ab", "\ud800"]])
 def test_half_a_surrogate_pair_is_refused(labeler, item):
     with pytest.raises(ValueError, match=r"half a surrogate pair, .* at character 3"):
@@ -105,7 +114,7 @@ def test_long_input_is_read_in_windows_refused_or_cut_as_asked(random_labeler):
     long = " ".join([TEXT] * 4)
     last = labeler.predict(long, overlap=4)[-1]
     assert last["end"] > len(TEXT) * 3
-    message = "input 1: 33 of 40 words do not fit into 15 sub-tokens"
+    message = "input 1: 33 of 40 words do not fit into 16 sub-tokens"
     with pytest.raises(ValueError, match=message):
         labeler.predict(["short", long], overlap=4, on_truncation="error")
     with pytest.warns(UserWarning, match=f"{message} and were left out"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import sys
 
 import pytest
@@ -247,12 +248,32 @@ def test_calibrate_needs_a_folder_to_write_to(data_dir, capsys):
 def test_serve_listens_where_it_is_told(saved, monkeypatch, capsys):
     import uvicorn
 
-    asked = {}
-    monkeypatch.setattr(uvicorn, "run", lambda app, **how: asked.update(how))
-    main(["serve", str(saved), "--port", "1234"])
-    assert asked["host"] == "127.0.0.1"
-    assert asked["port"] == 1234
-    assert "http://127.0.0.1:1234" in capsys.readouterr().err
+    asked = []
+
+    def run(self, sockets):
+        asked.extend(one.getsockname() for one in sockets)
+        raise KeyboardInterrupt  # is how serving ends
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    main(["serve", str(saved), "--port", "0"])
+    [(host, port)] = asked
+    assert host == "127.0.0.1"
+    assert f"http://127.0.0.1:{port}," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", "99999"), ("no.such.host.invalid", "0")])
+def test_an_address_that_cannot_be_had_is_refused(saved, host, port, capsys):
+    code, said = fails(capsys, "serve", saved, "--host", host, "--port", port)
+    assert code == 2
+    assert f"cannot serve on {host}:{port} (" in said
+
+
+def test_a_port_that_is_taken_is_refused_before_the_labeler_is_loaded(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, said = fails(capsys, "serve", tmp_path, "--port", port)
+    assert code == 2
+    assert f"cannot serve on 127.0.0.1:{port} (Address already in use); give another" in said
 
 
 def test_serve_says_what_to_install(saved, monkeypatch, capsys):
@@ -269,6 +290,7 @@ def test_a_folder_that_is_no_labeler_is_refused(command, tmp_path, data_dir, cap
         "export": [tmp_path / "out"],
         "push": ["me/x"],
         "predict": ["-"],
+        "serve": ["--port", "0"],
         "evaluate": ["--data-dir", data_dir],
         "calibrate": ["--data-dir", data_dir],
     }

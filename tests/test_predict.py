@@ -101,6 +101,20 @@ def test_windows_lose_no_word_and_change_no_prediction(
     assert cut == whole
 
 
+def test_the_work_of_cutting_windows_grows_with_the_text_only(tiny_tokenizer):
+    class Counting(WordEncoder):
+        num_words = 0
+
+        def encode_words(self, words, max_subtokens):
+            self.num_words += len(words)
+            return super().encode_words(words, max_subtokens)
+
+    encoder, words = Counting(tiny_tokenizer), ["EU"] * 6000
+    predict(encoder, [words], max_subtokens=64, batch_size=64)
+    # Each window is offered 64 words, keeps 21 ("EU" is three sub-tokens) and shares 5 of them.
+    assert encoder.num_words < 5 * len(words)
+
+
 def test_every_word_is_scored_in_the_window_that_sees_most_around_it(encoder):
     seen = {}
 

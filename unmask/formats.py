@@ -12,6 +12,7 @@ Offsets count characters of the text; of the words joined by single spaces when 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,12 +70,10 @@ def _html(item: Input, spans: list[Prediction]) -> str:
 
 def _conll(item: Input, spans: list[Prediction]) -> str:
     words, starts = _words(item)
-    word_at = {start: index for index, start in enumerate(starts)}
-    found = []
-    for span in spans:
-        first = word_at[span["start"]]
-        last = max(index for index, start in enumerate(starts) if start < span["end"])
-        found.append(Span(first, last + 1, span["label"]))
+    found = [
+        Span(bisect_left(starts, span["start"]), bisect_left(starts, span["end"]), span["label"])
+        for span in spans
+    ]
     tags = tags_from_spans(found, len(words))
     return "".join(f"{word} {tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
 

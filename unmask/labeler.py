@@ -24,7 +24,7 @@ from unmask.evaluation import Evaluation, Labelled, evaluate
 from unmask.formats import check_format, convert
 from unmask.labeler_stack import LabelerStack
 from unmask.merging import merged_linear, write_merged
-from unmask.predict import predict_texts
+from unmask.predict import as_items, predict_texts
 from unmask.sharing import push
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Labeler(LabelerStack):
         """
         check_format(format)
         self._require_single_run("predict()")
-        items = [inputs] if isinstance(inputs, str) else list(inputs)
+        items = as_items(inputs)
         found = predict_texts(
             items,
             self.encoder,

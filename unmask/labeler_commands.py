@@ -121,14 +121,17 @@ def explain(arguments: argparse.Namespace) -> None:
 def serve(arguments: argparse.Namespace) -> None:
     """Serve a labeler over HTTP until interrupted."""
     try:
-        from unmask.plugins.serve import Limits
+        from unmask.plugins.serve import Limits, create_app, take_port
         from unmask.plugins.serve import serve as listen
     except ModuleNotFoundError as error:
         raise ValueError(f'{error.name} is not installed: pip install "unmask[serve]"') from None
     limits = Limits(arguments.max_body_bytes, arguments.max_waiting, arguments.max_batch)
-    labeler = _load_labeler(arguments)
-    sys.stderr.write(f"serving on http://{arguments.host}:{arguments.port}, POST /predict\n")
-    listen(labeler, arguments.host, arguments.port, limits)
+    with take_port(arguments.host, arguments.port) as taken:
+        app = create_app(_load_labeler(arguments), limits)
+        port = taken.getsockname()[1]
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        sys.stderr.write(f"serving on http://{host}:{port}, POST /predict\n")
+        listen(app, taken)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -197,7 +200,7 @@ def add_to(
 
     command = add_one("serve", serve, "serve a saved labeler over HTTP")
     command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
-    command.add_argument("--port", type=int, default=8000)
+    command.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     command.add_argument("--max-body-bytes", type=int, default=2**20, metavar="N")
     command.add_argument("--max-waiting", type=int, default=1024, metavar="TEXTS")
     command.add_argument("--max-batch", type=int, default=32, metavar="TEXTS")

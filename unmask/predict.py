@@ -8,7 +8,7 @@ construction.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NotRequired, TypedDict
@@ -100,11 +100,11 @@ def predict_texts(
     overlap = min(OVERLAP, room // 4) if overlap is None else overlap
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
-    sources = [_read(item) for item in ([inputs] if isinstance(inputs, str) else inputs)]
-    fitting = [
-        _fitting(_windows(index, source.words, encoder, max_subtokens, overlap), on_truncation)
-        for index, source in enumerate(sources)
-    ]
+    sources = [_read(item) for item in as_items(inputs)]
+    fitting = []
+    for index, source in enumerate(sources):
+        found = _windows(index, source.words, encoder, max_subtokens, overlap)
+        fitting.append(_fitting(found, len(source.words), max_subtokens, on_truncation))
     windows = [window for kept, _ in fitting for window in kept]
     by_word = _score_windows(sources, windows, score, len(tags), batch_size, show_progress_bar)
     spans = [
@@ -112,6 +112,22 @@ def predict_texts(
         for source, table, (_, cut) in zip(sources, by_word, fitting, strict=True)
     ]
     return spans[0] if isinstance(inputs, str) else spans
+
+
+def as_items(inputs: Any) -> list[Any]:
+    """The inputs one by one; a text alone is one.
+
+    Raises:
+        ValueError: for what is neither a text nor a list.
+    """
+    if isinstance(inputs, str):
+        return [inputs]
+    if not _is_listlike(inputs):
+        raise ValueError(
+            f"a {type(inputs).__name__} cannot be labelled: give a text, a list of texts, or a "
+            "list of lists of words"
+        )
+    return list(inputs)
 
 
 def decode_iob2(log_probabilities: np.ndarray, tags: Sequence[str]) -> list[int]:
@@ -168,7 +184,7 @@ def _read(item: str | Sequence[str]) -> _Input:
         pieces = split_words(item)
         words = tuple(item[start:end] for start, end in pieces)
         return _Input(item, words, tuple(start for start, _ in pieces), were_words=False)
-    if not isinstance(item, Iterable):
+    if not _is_listlike(item):
         raise ValueError(f"input {item!r} is neither a text nor a list of words")
     words = tuple(item)
     odd = [word for word in words if not isinstance(word, str) or not word.strip()]
@@ -180,6 +196,11 @@ def _read(item: str | Sequence[str]) -> _Input:
         starts.append(position)
         position += len(word) + 1
     return _Input(" ".join(words), words, tuple(starts), were_words=True)
+
+
+def _is_listlike(value: Any) -> bool:
+    """Can this be gone through, in an order of its own? Records, sets and bytes are mistakes."""
+    return isinstance(value, Iterable) and not isinstance(value, Mapping | set | frozenset | bytes)
 
 
 def _check_unicode(text: str) -> None:
@@ -197,7 +218,8 @@ def _windows(
 ) -> list[_Window]:
     windows, first = [], 0
     while first < len(words):
-        encoded = encoder.encode_words(words[first:], max_subtokens)
+        # A word has at least one sub-token, so no more words can fit.
+        encoded = encoder.encode_words(words[first : first + max_subtokens], max_subtokens)
         windows.append(_Window(source, first, encoded))
         end = first + encoded.num_words
         if end == len(words):
@@ -206,14 +228,16 @@ def _windows(
     return windows
 
 
-def _fitting(windows: list[_Window], on_truncation: str) -> tuple[list[_Window], int]:
+def _fitting(
+    windows: list[_Window], num_words: int, max_subtokens: int, on_truncation: str
+) -> tuple[list[_Window], int]:
     """All windows of one input, or the first when the caller wants no more; words left out."""
-    cut = windows[0].encoded.num_truncated_words if windows else 0
+    cut = num_words - windows[0].encoded.num_words if windows else 0
     if not cut or on_truncation == "window":
         return windows, 0
     said = (
-        f"input {windows[0].source}: {cut} of {cut + windows[0].encoded.num_words} words do not "
-        f"fit into {len(windows[0].encoded.token_ids)} sub-tokens"
+        f"input {windows[0].source}: {cut} of {num_words} words do not fit into {max_subtokens} "
+        "sub-tokens"
     )
     if on_truncation == "error":
         raise ValueError(f'{said}; on_truncation="window" reads long inputs in windows')

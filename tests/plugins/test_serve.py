@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 
 import httpx
 import pytest
 
+import unmask
 from unmask.plugins.serve import Limits, create_app
 
 TEXT = "Velmora , a river in the north , froze early"
@@ -67,15 +69,83 @@ def test_health_says_what_is_served(labeler):
         "model": "tiny",
         "unmask": "0110",
         "labels": ["LOC", "PER"],
+        "max_subtokens": labeler.max_subtokens,
+        "version": unmask.__version__,
         "waiting": 0,
     }
+
+
+def test_metrics_count_what_was_labelled_refused_and_failed(labeler, monkeypatch):
+    async def conversation(client, app):
+        await client.post("/predict", json={"inputs": [TEXT, "a"]})
+        app.state.batcher.num_waiting = 4
+        assert (await client.post("/predict", json={"inputs": TEXT})).status_code == 429
+        app.state.batcher.num_waiting = 0
+        monkeypatch.setattr(labeler, "predict", lambda *_, **__: 1 / 0, raising=False)
+        with pytest.raises(ZeroDivisionError):
+            await client.post("/predict", json={"inputs": TEXT})
+        return await client.get("/metrics")
+
+    answer = talk(labeler, conversation, Limits(max_waiting=4))
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    values = dict(line.split(" ") for line in lines if not line.startswith("#"))
+    assert float(values.pop("unmask_labelling_seconds_total")) > 0
+    assert values == {
+        "unmask_texts_labelled_total": "2",
+        "unmask_texts_refused_total": "1",
+        "unmask_texts_failed_total": "1",
+        "unmask_batches_total": "2",
+        "unmask_texts_waiting": "0",
+    }
+
+
+def test_nothing_is_labelled_for_a_client_that_hung_up(labeler, monkeypatch):
+    started, go, labelled = threading.Event(), threading.Event(), []
+    original = labeler.predict
+
+    def held(items, **settings):
+        labelled.extend(items)
+        started.set()
+        assert go.wait(timeout=30)
+        return original(items, **settings)
+
+    monkeypatch.setattr(labeler, "predict", held, raising=False)
+
+    async def conversation(client, app):
+        first = asyncio.create_task(client.post("/predict", json={"inputs": "first"}))
+        while not started.is_set():
+            await asyncio.sleep(0.001)
+        body, sent = json.dumps({"inputs": "left"}).encode(), []
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            while not app.state.batcher.num_waiting:
+                await asyncio.sleep(0.001)
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+        await app({**scope, "query_string": b"", "http_version": "1.1"}, receive, send)
+        go.set()
+        assert (await first).status_code == 200
+        assert (await client.post("/predict", json={"inputs": "next"})).status_code == 200
+        return sent
+
+    assert talk(labeler, conversation)[0]["status"] == 499
+    assert labelled == ["first", "next"]
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         ({}, "body.inputs: Field required"),
-        ({"inputs": 3}, "body.inputs"),
+        ({"inputs": 3}, "body.inputs: Input should be a valid string; body.inputs: Input should"),
         ({"inputs": [["a", " "]]}, "String should match pattern"),
         ({"inputs": "a", "threshold": 2}, "less than or equal to 1"),
         ({"inputs": "a", "format": "xml"}, "body.format"),

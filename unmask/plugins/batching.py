@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -21,6 +22,17 @@ class QueueFull(Exception):
 class _Request(NamedTuple):
     items: Sequence[Any]
     answer: asyncio.Future[list[Any]]
+
+
+@dataclass
+class Totals:
+    """What a batcher has done so far, in items, calls of the model and seconds within them."""
+
+    labelled: int = 0
+    refused: int = 0
+    failed: int = 0
+    batches: int = 0
+    seconds: float = 0.0
 
 
 class MicroBatcher:
@@ -42,6 +54,7 @@ class MicroBatcher:
         self.max_batch = max_batch
         self.max_waiting = max_waiting
         self.num_waiting = 0
+        self.totals = Totals()
         self._requests: deque[_Request] = deque()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,6 +81,7 @@ class MicroBatcher:
         if not items:
             return []
         if self.num_waiting + len(items) > self.max_waiting:
+            self.totals.refused += len(items)
             raise QueueFull
         request = _Request(items, asyncio.get_running_loop().create_future())
         self._requests.append(request)
@@ -100,6 +114,7 @@ class MicroBatcher:
     async def _answer(self, batch: list[_Request]) -> None:
         items = [item for request in batch for item in request.items]
         loop = asyncio.get_running_loop()
+        started, self.totals.batches = loop.time(), self.totals.batches + 1
         try:
             results = iter(await loop.run_in_executor(self._thread, self.work, items))
         except asyncio.CancelledError:
@@ -107,11 +122,15 @@ class MicroBatcher:
                 request.answer.cancel()
             raise
         except Exception as error:
+            self.totals.failed += len(items)
             # To everyone in the batch: nobody may wait for ever, and the next batch goes on.
             for request in batch:
                 if not request.answer.done():
                     request.answer.set_exception(error)
             return
+        finally:
+            self.totals.seconds += loop.time() - started
+        self.totals.labelled += len(items)
         for request in batch:
             own = [next(results) for _ in request.items]
             if not request.answer.done():

@@ -3,25 +3,31 @@
     POST /predict   {"inputs": "text" | ["text", ...] | [["word", ...], ...],
                      "threshold": 0.5, "format": "hf"}      -> {"results": ...}
     GET  /health    what is served, and how much is waiting
+    GET  /metrics   counters since the start, in the text format of Prometheus
 
 Answers 413 to bodies over the limit before they are read, 422 to what is no such request, and 429
-when too much is waiting. No code is ever loaded from the folder: it holds tensors and JSON. There
-is no authentication; put it behind something that has.
+when too much is waiting. What waits for a client that hangs up is never labelled. No code is ever
+loaded from the folder: it holds tensors and JSON. There is no authentication; put it behind
+something that has.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import unmask
 from unmask.formats import convert
 from unmask.model import UnmaskedForTokenClassification
 from unmask.plugins.batching import MicroBatcher, QueueFull
@@ -29,6 +35,11 @@ from unmask.plugins.batching import MicroBatcher, QueueFull
 KEEP_ALIVE_SECONDS = 75
 """Idle connections live longer here than in clients (httpx: 5 s): one that is closed on this side
 just as a client sends on it would lose that request."""
+
+
+METRICS_TYPE = "text/plain; version=0.0.4"
+CLIENT_CLOSED = 499
+"""What nginx writes into its log for a client that hung up; nobody is there to read it."""
 
 
 def _whole(text: str) -> str:
@@ -97,7 +108,7 @@ def create_app(labeler: UnmaskedForTokenClassification, limits: Limits | None = 
         if len(items) > limits.max_waiting:
             raise HTTPException(422, f"at most {limits.max_waiting} inputs in one request")
         try:
-            found = await request.app.state.batcher.submit(items)
+            found = await _while_connected(request, request.app.state.batcher.submit(items))
         except QueueFull:
             raise HTTPException(
                 429, "too much is waiting; try again in a second", {"Retry-After": "1"}
@@ -116,33 +127,93 @@ def create_app(labeler: UnmaskedForTokenClassification, limits: Limits | None = 
             "model": labeler.loaded.weights.name,
             "unmask": labeler.configs[0].code,
             "labels": list(labeler.labels),
+            "max_subtokens": labeler.max_subtokens,
+            "version": unmask.__version__,
             "waiting": request.app.state.batcher.num_waiting,
         }
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(_metrics(request.app.state.batcher), media_type=METRICS_TYPE)
 
     return app
 
 
-def serve(
-    labeler: UnmaskedForTokenClassification, host: str, port: int, limits: Limits | None = None
-) -> None:
-    """Serve until interrupted."""
-    import uvicorn
+async def _while_connected(request: Request, work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+    """What `work` returns, given up when the client hangs up first."""
+    answer = asyncio.ensure_future(work)
+    hung_up = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait((answer, hung_up), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HTTPException(CLIENT_CLOSED, "the client has hung up")
+        return answer.result()
+    finally:
+        answer.cancel()
+        hung_up.cancel()
 
-    uvicorn.run(
-        create_app(labeler, limits),
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+
+async def _hung_up(request: Request) -> None:
+    """Return when the client is gone; its body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _metrics(batcher: MicroBatcher) -> str:
+    totals = batcher.totals
+    rows = (
+        ("texts_labelled_total", "counter", "texts that were labelled", totals.labelled),
+        ("texts_refused_total", "counter", "texts answered with 429", totals.refused),
+        ("texts_failed_total", "counter", "texts on which the model failed", totals.failed),
+        ("batches_total", "counter", "calls of the model", totals.batches),
+        ("labelling_seconds_total", "counter", "seconds within the model", totals.seconds),
+        ("texts_waiting", "gauge", "texts that wait now", batcher.num_waiting),
     )
+    return "".join(
+        f"# HELP unmask_{name} {text}\n# TYPE unmask_{name} {kind}\nunmask_{name} {value}\n"
+        for name, kind, text, value in rows
+    )
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """The address, taken but not listened on: clients are refused until `serve` is ready.
+
+    Raises:
+        ValueError: when it cannot be had.
+    """
+    taken = None
+    try:
+        if not 0 <= port < 2**16:  # else another port would be taken, without a word
+            raise OSError("ports end at 65535")
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        taken = socket.socket(family, kind)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+    except OSError as error:
+        if taken is not None:
+            taken.close()
+        raise ValueError(
+            f"cannot serve on {host}:{port} ({error.strerror or error}); give another --port or "
+            "--host"
+        ) from None
+    return taken
+
+
+def serve(app: FastAPI, taken: socket.socket) -> None:
+    """Serve on what `take_port` returned until interrupted."""
+    settings = uvicorn.Config(app, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS)
+    with suppress(KeyboardInterrupt):  # the customary end
+        uvicorn.Server(settings).run(sockets=[taken])
 
 
 async def _say_what_is_wrong(request: Request, error: Exception) -> JSONResponse:
     """Places and reasons, without the input: it may be large, or no valid text."""
     assert isinstance(error, RequestValidationError)
-    reasons = [
-        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]
-    ]
+    reasons = []
+    for one in error.errors()[:5]:
+        # Between the names stand types such as list[function-after[...]], one for each alternative.
+        names = [str(part) for part in one["loc"] if "[" not in str(part)]
+        reasons.append(f"{'.'.join(names)}: {one['msg']}")
     return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
 
