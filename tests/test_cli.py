@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import pytest
 
 import unmask.attention
-from unmask.cli import main
+from unmask.cli import main, parsers
 from unmask.model import UnmaskedForTokenClassification
 
 COMMANDS = (
@@ -364,3 +364,15 @@ def test_command_without_a_hub_answers_within_fifteen_seconds():
     # Of the processor's time, which other programs do not lengthen; there is nothing to wait for.
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
+
+
+def test_a_default_that_is_a_value_is_said():
+    hidden = [
+        f"{name} {action.option_strings[0]}"
+        for name, command in parsers()[1].items()
+        for action in command._actions
+        if isinstance(action.default, str | int | float) and type(action.default) is not bool
+        if action.option_strings and action.dest != "help"
+        if "default" not in (action.help or "")
+    ]
+    assert hidden == []

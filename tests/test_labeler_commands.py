@@ -49,6 +49,25 @@ def fails(capsys, *arguments):
     return stop.value.code, capsys.readouterr().err
 
 
+@pytest.mark.parametrize("format", ["unmask", "conll"])
+def test_a_live_stream_is_answered_line_by_line(saved, monkeypatch, capsys, format):
+    answers = []
+
+    class Live(io.BytesIO):
+        def __iter__(self):
+            for _ in range(2):
+                yield f"{TEXT}\n".encode()
+                answers.append(capsys.readouterr().out)
+
+    class Stdin:
+        buffer = Live()
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    main(["predict", str(saved), "-", "--read-ahead", "1", "--format", format])
+    assert len(answers) == 2
+    assert all("Velmora" in answer for answer in answers)
+
+
 def test_predict_obeys_threshold_and_format(saved, labeler, monkeypatch, capsys):
     stdin(monkeypatch, f"{TEXT}\n\n{TEXT}")
     main(["predict", str(saved), "-", "--threshold", "0.5", "--format", "hf"])

@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING
 import unmask
 from unmask import labeler_commands
 from unmask.config_file import parse, to_yaml
+from unmask.data.sentence import SPLITS
 from unmask.errors import RUN_TIME_ERROR, OneLineParser, one_line_errors
 from unmask.instruct import cli as instruct
 from unmask.sweep import __main__ as sweep
 from unmask.sweep import commands as sweep_commands
-from unmask.sweep.data_flags import DEVICE_HELP, REPAIR_HELP
+from unmask.sweep.data_flags import (
+    DEVICE_HELP,
+    REPAIR_HELP,
+    TRAIN_FROM_HELP,
+    VALIDATION_FROM_HELP,
+)
 
 if TYPE_CHECKING:
     from unmask.data.sentence import Corpus
@@ -155,7 +161,9 @@ def parsers() -> tuple[OneLineParser, Mapping[str, OneLineParser]]:
     instruct.add_flags(command)
 
     command = add("doctor", doctor, "print the environment and prove a model's mask")
-    command.add_argument("-m", "--model", default="tiny", help="backbone or saved labeler")
+    command.add_argument(
+        "-m", "--model", default="tiny", help="backbone or saved labeler (default: tiny)"
+    )
     command.add_argument(
         "--unmask",
         metavar="CODE",
@@ -168,12 +176,18 @@ def parsers() -> tuple[OneLineParser, Mapping[str, OneLineParser]]:
     command = add("check-data", check_data, "say what a corpus holds and what is wrong with it")
     _add_data(command)
     command.add_argument("-m", "--model", help="count sub-tokens with this backbone's tokenizer")
-    command.add_argument("--max-subtokens", type=int, default=128, metavar="N")
+    command.add_argument(
+        "--max-subtokens",
+        type=int,
+        default=128,
+        metavar="N",
+        help="that fit (default: %(default)s)",
+    )
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
     command = add("rdrr", rdrr, "measure the right-side dependency relation ratio of a corpus")
     _add_data(command)
-    command.add_argument("--split", default="train", choices=("train", "validation", "test"))
+    command.add_argument("--split", default="train", choices=SPLITS, help="default: %(default)s")
     command.add_argument("--parser", metavar="NAME", help="spaCy model (default: the best found)")
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
@@ -201,8 +215,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("-t", "--task", help="task, or a name for your own files")
     command.add_argument("-d", "--data-dir", type=Path, metavar="DIR", help="folder of your files")
-    command.add_argument("--train-from", metavar="SPLIT[:SHARE]")
-    command.add_argument("--validation-from", metavar="SPLIT:SHARE")
+    command.add_argument("--train-from", metavar="SPLIT[:SHARE]", help=TRAIN_FROM_HELP)
+    command.add_argument("--validation-from", metavar="SPLIT:SHARE", help=VALIDATION_FROM_HELP)
     command.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
     command.add_argument("--repair", action="store_true", help=REPAIR_HELP)
 

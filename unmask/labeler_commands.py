@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmask.console import for_notes
+from unmask.data.sentence import SPLITS
 from unmask.errors import RUN_TIME_ERROR
 from unmask.sweep.data_flags import DEVICE_HELP
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.model import UnmaskedForTokenClassification
 
 READ_AHEAD = 64
-"""Lines of a file that are labelled together."""
+"""Lines that `unmask predict` takes at once by default."""
 
 FORMATS = ("unmask", "hf", "html", "spacy", "conll")
 """Those of `unmask.formats` that make sense line by line."""
@@ -45,7 +46,7 @@ def predict(arguments: argparse.Namespace) -> None:
     found = labeler.predict_iter(
         lines(),
         arguments.batch_size,
-        read_ahead=READ_AHEAD,
+        read_ahead=arguments.read_ahead,
         threshold=arguments.threshold,
         on_truncation=arguments.on_truncation,
         format=arguments.format,
@@ -53,7 +54,7 @@ def predict(arguments: argparse.Namespace) -> None:
     for result in found:
         text = kept.pop(0)
         if isinstance(result, str):
-            sys.stdout.write(result)
+            print(result, end="", flush=True)
         else:
             record = {"text": text, "spans": result}
             if isinstance(result, Spans):
@@ -173,10 +174,31 @@ def add_to(
 
     command = add_one("predict", predict, "label the lines of a file; - reads stdin")
     command.add_argument("file", help="text, one input a line, or -")
-    command.add_argument("-b", "--batch-size", type=int, default=8, metavar="N")
+    command.add_argument(
+        "-b",
+        "--batch-size",
+        type=int,
+        default=8,
+        metavar="N",
+        help="stretches of text a forward pass (default: %(default)s)",
+    )
+    command.add_argument(
+        "--read-ahead",
+        type=int,
+        default=READ_AHEAD,
+        metavar="N",
+        help="lines taken before the first is answered (default: %(default)s; 1 for a live stream)",
+    )
     command.add_argument("--threshold", type=float, metavar="P", help="leave out lower scores")
-    command.add_argument("--on-truncation", choices=("window", "error", "warn"), default="window")
-    command.add_argument("--format", choices=FORMATS, default="unmask")
+    command.add_argument(
+        "--on-truncation",
+        choices=("window", "error", "warn"),
+        default="window",
+        help="lines that are too long: read in windows (default), stop, or cut with a warning",
+    )
+    command.add_argument(
+        "--format", choices=FORMATS, default="unmask", help="of the spans (default: %(default)s)"
+    )
 
     for name, do, split, text in (
         ("evaluate", evaluate, "test", "score a saved labeler on a corpus, with its mistakes"),
@@ -184,7 +206,7 @@ def add_to(
     ):
         command = add_one(name, do, text)
         add_data(command)
-        command.add_argument("--split", default=split, choices=("train", "validation", "test"))
+        command.add_argument("--split", default=split, choices=SPLITS, help="default: %(default)s")
         command.set_defaults(load=load)
         if name == "evaluate":
             command.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
@@ -196,21 +218,35 @@ def add_to(
     command = add_one("explain", explain, "show which layers' looking right changed a label")
     command.add_argument("file", help="text, one input a line, or -")
     command.add_argument("--other", metavar="FOLDER", help="compare with this labeler instead")
-    command.add_argument("--out", type=Path, default=Path("explain.html"), metavar="FILE")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("explain.html"),
+        metavar="FILE",
+        help="page to write (default: %(default)s)",
+    )
 
     command = add_one("serve", serve, "serve a saved labeler over HTTP")
     command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
-    command.add_argument("--port", type=int, default=8000, help="0 takes a free one")
-    command.add_argument("--max-body-bytes", type=int, default=2**20, metavar="N")
-    command.add_argument("--max-waiting", type=int, default=1024, metavar="TEXTS")
-    command.add_argument("--max-batch", type=int, default=32, metavar="TEXTS")
+    command.add_argument(
+        "--port", type=int, default=8000, help="default: %(default)s; 0 takes a free one"
+    )
+    for flag, default, metavar, what in (
+        ("--max-body-bytes", 2**20, "N", "larger requests are refused"),
+        ("--max-waiting", 1024, "TEXTS", "beyond these requests are told to come again"),
+        ("--max-batch", 32, "TEXTS", "labelled together"),
+    ):
+        said = f"{what} (default: %(default)s)"
+        command.add_argument(flag, type=int, default=default, metavar=metavar, help=said)
 
     command = add_one("export", export, "write a saved labeler as a plain transformers folder")
     command.add_argument("out", type=Path, help="folder to write")
 
     command = add_one("push", push, "upload a saved labeler to a hub")
     command.add_argument("repo", help="owner/name")
-    command.add_argument("--private", action="store_true", default=None)
+    command.add_argument(
+        "--private", action="store_true", default=None, help="default: as the hub has it"
+    )
 
     command = add("reproduce", reproduce, "train a recorded run again and compare its score")
     command.add_argument("record", type=Path, help="run.json, or the folder that holds it")

@@ -74,11 +74,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a setting of the system; may be given again",
     )
     what.add_argument("-m", "--model", default="tiny", metavar="NAME", help="default: %(default)s")
-    what.add_argument("-t", "--task", default="lookright", metavar="NAME")
-    what.add_argument("--seed", type=int, default=120, metavar="N")
-    what.add_argument("-o", "--out", type=Path, metavar="DIR")
+    what.add_argument(
+        "-t", "--task", default="lookright", metavar="NAME", help="default: %(default)s"
+    )
+    what.add_argument("--seed", type=int, default=120, metavar="N", help="default: %(default)s")
+    what.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="default: results/instruct-SYSTEM-MODEL-TASK"
+    )
     what.add_argument("--ledger", type=Path, metavar="FILE", help="default: ledger.jsonl in --out")
-    what.add_argument("--split", choices=("validation", "test"), default="validation")
+    what.add_argument(
+        "--split",
+        choices=("validation", "test"),
+        default="validation",
+        help="what is answered and scored (default: %(default)s)",
+    )
     data = parser.add_argument_group("data (build)")
     data.add_argument(
         "-d",
@@ -89,8 +98,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="folder in any format that is read, a data set or the root of IE INSTRUCTIONS, a "
         ".json file of UniversalNER conversations, or a .jsonl file that distil wrote",
     )
-    data.add_argument("--train-from", metavar="SPLIT[:SHARE]")
-    data.add_argument("--validation-from", metavar="SPLIT:SHARE")
+    data.add_argument("--train-from", metavar="SPLIT[:SHARE]", help="such as dev:0.8")
+    data.add_argument("--validation-from", metavar="SPLIT:SHARE", help="such as train:0.1")
     data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
     data.add_argument("--limit-train", type=int, metavar="N", help="first N training sentences")
     data.add_argument("--limit", type=int, metavar="N", help="first N of validation and test")
@@ -100,10 +109,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--decoding",
         choices=DECODINGS,
         default="system",
-        help="as the system says, greedy, or greedy among well-formed answers only",
+        help="as the system says (default), greedy, or greedy among well-formed answers only",
     )
-    answers.add_argument("--max-new-tokens", type=int, metavar="N")
-    answers.add_argument("--generation-batch-size", type=int, default=16, metavar="N")
+    answers.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="of an answer (default: the system's)"
+    )
+    answers.add_argument(
+        "--generation-batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="queries answered together (default: %(default)s)",
+    )
     answers.add_argument("--untuned", action="store_true", help="ask the model as it is")
     _add_recipe_flags(parser.add_argument_group("recipe (train)"))
     teacher = parser.add_argument_group(
@@ -113,13 +130,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     teacher.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, up to /v1")
     teacher.add_argument("--teacher", metavar="NAME", help="name of the teacher's model")
-    teacher.add_argument("--api-key-file", type=Path, metavar="FILE")
+    teacher.add_argument("--api-key-file", type=Path, metavar="FILE", help="holds the key only")
     teacher.add_argument("--passages", type=Path, metavar="FILE", help="text, one document a line")
     teacher.add_argument(
-        "--variant", choices=("type", "definition"), default="type", help="what uniner asks for"
+        "--variant",
+        choices=("type", "definition"),
+        default="type",
+        help="what uniner asks for (default: %(default)s)",
     )
     teacher.add_argument(
-        "--lang", choices=("en", "zh"), default="en", help="of the passages, for seqgpt"
+        "--lang",
+        choices=("en", "zh"),
+        default="en",
+        help="of the passages, for seqgpt (default: %(default)s)",
     )
     parser.add_argument(
         "--device",
@@ -136,7 +159,9 @@ def _add_recipe_flags(recipe: Any) -> None:
         metavar="DIR",
         help="go on from the adapter of an earlier stage, OUT/runs/ID",
     )
-    recipe.add_argument("--preset", choices=tuple(PRESETS))
+    recipe.add_argument(
+        "--preset", choices=tuple(PRESETS), help="default: tiny for tiny, else paper"
+    )
     recipe.add_argument("--learning-rate", type=float, metavar="X")
     recipe.add_argument("--epochs", type=int, metavar="N")
     recipe.add_argument("--max-steps", type=int, metavar="N", help="optimizer steps")
@@ -149,7 +174,11 @@ def _add_recipe_flags(recipe: Any) -> None:
     recipe.add_argument("--optimizer", choices=("paged_adamw_8bit", "adamw"))
     recipe.add_argument("--quantization", choices=("nf4", "none"))
     recipe.add_argument("--dtype", dest="compute_dtype", choices=COMPUTE_DTYPES)
-    recipe.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction)
+    recipe.add_argument(
+        "--gradient-checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute activations again in backward: less memory, more time",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -196,7 +196,11 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--optimizer", choices=("paged_adamw_8bit", "adamw"))
     recipe.add_argument("--quantization", choices=("nf4", "none"))
     recipe.add_argument("--dtype", dest="compute_dtype", choices=COMPUTE_DTYPES)
-    recipe.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction)
+    recipe.add_argument(
+        "--gradient-checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute activations again in backward: less memory, more time",
+    )
 
 
 def recipe_from(arguments: argparse.Namespace) -> Recipe:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+TRAIN_FROM_HELP = "train on part of another split where there is no training file"
+VALIDATION_FROM_HELP = "hold out for validation: train:0.1 a random tenth, train:200 the last 200"
 REPAIR_HELP = "make entities of stray tags (an I-X that nothing opens); without it they count as O"
 
 DEVICE_HELP = "cpu, cuda, cuda:1, mps (default: cuda, else mps, else cpu)"
@@ -24,12 +26,12 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--train-from",
         metavar="SPLIT[:SHARE]",
-        help="train on part of another split where there is no training file",
+        help=TRAIN_FROM_HELP,
     )
     data.add_argument(
         "--validation-from",
         metavar="SPLIT:SHARE",
-        help="hold out for validation: train:0.1 a random tenth, train:200 the last 200",
+        help=VALIDATION_FROM_HELP,
     )
     data.add_argument("--column", metavar="NAME", help="column or key that holds the tags")
     data.add_argument("--repair", action="store_true", help=REPAIR_HELP)
