@@ -182,3 +182,18 @@ def warm_python(tmp_path_factory):
     python.server.wait(timeout=30)
     assert python.server.stdout is not None
     python.server.stdout.close()
+
+
+@pytest.fixture
+def small(data_dir, tmp_path):
+    """Flags of a sweep that takes a second."""
+    return [
+        *("--task", "small", "--data-dir", str(data_dir), "--out", str(tmp_path / "out")),
+        *("--configs", "0000,0110", "--seeds", "120", "--max-steps", "2"),
+    ]
+
+
+@pytest.fixture
+def without_pages(monkeypatch):
+    """Figures are most of the time of a small sweep."""
+    monkeypatch.setattr("unmask.sweep.outputs.write_outputs", lambda ledger, folder: [])
