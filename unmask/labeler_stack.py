@@ -232,6 +232,8 @@ class LabelerStack(nn.Module, ABC):
         states = self.backbone(
             input_ids=batch.token_ids[None],
             position_ids=batch.position_ids[None] + self.loaded.position_offset,
+            # Without one transformers looks for sentences in the positions, and waits for a GPU.
+            attention_mask=torch.ones_like(batch.token_ids, dtype=torch.bool)[None],
             packed=batch,
             **({} if self.loaded.is_encoder else {"use_cache": False}),
         ).last_hidden_state[0]

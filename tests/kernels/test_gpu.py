@@ -101,8 +101,23 @@ def test_thousands_of_sentences_give_the_bits_of_each_alone():
             assert torch.equal(ours[rows], expected), index
 
 
+def exact(tensors, causal, block=1024):
+    """Output and gradients of its squares' sum in float64, some queries at a time."""
+    query, key, value = (x.detach().double().requires_grad_() for x in tensors)
+    outputs = []
+    for first in range(0, len(query), block):
+        scores = 0.125 * torch.einsum("qhd,kod->hqk", query[first : first + block], key)
+        if causal:
+            seen = torch.ones_like(scores, dtype=torch.bool).tril(first)
+            scores = scores.masked_fill(~seen, float("-inf"))
+        outputs.append(torch.einsum("hqk,kod->qhd", scores.softmax(-1), value))
+        outputs[-1].square().sum().backward()
+    output = torch.cat([x.detach() for x in outputs])
+    return [output, query.grad, key.grad, value.grad]
+
+
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_sentence_of_32k_tokens_equals_sdpa(causal):
+def test_a_sentence_of_32k_tokens_is_as_exact_as_sdpa(causal):
     length = 32 * 1024
     tensors = draw(length, heads=2, kv_heads=1, dtype=torch.float32)
     flags = torch.tensor([causal], device="cuda")
@@ -113,6 +128,7 @@ def test_a_sentence_of_32k_tokens_equals_sdpa(causal):
     output = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=0.125)
     output = output[0].transpose(0, 1)
     theirs = [output.detach(), *torch.autograd.grad(output.square().sum(), leaves)]
-    for actual, expected in zip(ours, theirs, strict=True):
-        # Both sides round in float32, each within 5e-6 of the largest value.
-        assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
+    for right, *found in zip(exact(tensors, causal), ours, theirs, strict=True):
+        gaps = [((x - right).abs().max() / right.abs().max()).item() for x in found]
+        # Sums of 32k terms in float32: PyTorch's error is the measure, 5e-6 holds below.
+        assert gaps[0] <= max(5e-6, 2 * gaps[1])

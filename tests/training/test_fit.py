@@ -115,6 +115,30 @@ def test_every_run_gets_its_turn_though_its_windows_end_at_other_times(run, four
     assert min(written.count(name) for name in ("0", "1")) >= 3
 
 
+def test_where_writing_takes_long_checkpoints_are_fewer(run, four, monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(fit_module.time, "monotonic", lambda: now[0])
+    original = fit_module.FusedRuns.training_step
+
+    def step(self, batch, batch_idx):
+        now[0] += 1
+        original(self, batch, batch_idx)
+
+    def write(folder, progress, tensors):
+        now[0] += written_in
+        written.append(progress.microbatches)
+
+    monkeypatch.setattr(fit_module.FusedRuns, "training_step", step)
+    monkeypatch.setattr(fit_module, "write_checkpoint", write)
+    found = []
+    for written_in in (0.0, 4.0):
+        run(four[:1], checkpoint_seconds=2.0)
+        found.append(len(written))
+        written.clear()
+    assert found[0] >= 5
+    assert found[1] == 2, "one after two seconds, and the last"
+
+
 def test_a_kill_within_a_window_falls_back_to_the_last_whole_one(run, four, tmp_path, monkeypatch):
     """Ctrl-C in the middle: what is on disk is between two windows and goes on to the same end."""
     straight, _ = run(four[:2])

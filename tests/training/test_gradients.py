@@ -64,6 +64,7 @@ def test_one_that_was_put_elsewhere_is_taken_over(parameters):
     parameters[0].grad = torch.ones(3, 4, 5)
     parameters[1].grad = None
     gradients.scale([2.0, 2.0, 2.0])
-    assert (parameters[0].grad == 2).all()
-    assert not parameters[1].grad.any()
-    assert parameters[0].grad.data_ptr() == gradients.held()[0].data_ptr()
+    first, second, *_ = grads(parameters)
+    assert (first == 2).all()
+    assert not second.any()
+    assert (gradients.held()[0][0] == 2).all()

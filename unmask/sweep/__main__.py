@@ -31,7 +31,8 @@ BASELINES_WITH_HUB = ("roberta-base", "roberta-large")
 BASELINE_WITHOUT_HUB = "minilm-l6"
 
 CHECKPOINT_HELP = (
-    "time between checkpoints, the most that a kill can cost; 0: after every step (default: 60)"
+    "time between checkpoints, the most that a kill can cost; longer where writing them would take "
+    "more than a twentieth of the time; 0: after every step (default: 60)"
 )
 
 EXAMPLES = """\
