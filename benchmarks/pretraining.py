@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Time, print, write."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = PRETRAINING_PRESETS["small" if arguments.small else "paper"]
-    steps = WARM_UP + arguments.steps
+    steps = WARM_UP + arguments.steps + 1
     recipe = replace(settings.recipe, epochs=1)
     settings = replace(settings, recipe=recipe, checkpoints_per_epoch=1)
     tokenizer = words(settings.vocab_size)
@@ -127,9 +127,8 @@ def time_steps(
             compiled=compiled,
         )
     tokens = recipe.batch_size * recipe.accumulation * recipe.max_subtokens
-    # The last step is followed by a checkpoint, which its own time does not include.
     rates = [tokens / (end - start) for start, end in itertools.pairwise(ends)]
-    timed = rates[WARM_UP - 1 :]
+    timed = rates[WARM_UP - 1 : -1]  # the last step writes a checkpoint
     return {
         "kind": kind,
         "compiled": compiled,

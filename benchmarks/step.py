@@ -8,7 +8,7 @@ adapters. Weights are random: speed does not depend on them, and no hub is neede
 stock model writes its weights out in every pass, as bitsandbytes does; ours is timed doing the same
 and with resident weights. On a GPU ours replays recorded passes (CUDA graphs), and is timed without
 them too. Before anything is timed, the first loss and the head's gradient of every way are compared
-with the stock model's, and one that differs ends the program without a number.
+with the stock model's in float32, and one that differs ends the program without a number.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ SHAPES = {
         num_key_value_heads=2, head_dim=16, vocab_size=1000,
     ),
 }  # fmt: skip
-TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
-"""Relative difference of losses, and of the head's gradients as vectors. In bfloat16 both sides
-round every layer by 2^-9, and attention in another order."""
+TOLERANCES = {"float32": 1e-4, "bfloat16": 2**-8}
+"""Relative difference of losses, and of the head's gradients as vectors. In bfloat16, where errors
+grow with a model's width, a way may also be twice as far from float32 as the stock model is."""
 RESULTS = Path(__file__).parent / "results" / "step.json"
 
 
@@ -112,21 +112,26 @@ def run(arguments: argparse.Namespace) -> None:
         "rows": (rows := []),
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    expected: list[Tensor] | None = None
+    expected = None if dtype == "float32" else in_float32(loaded, workload, recipe)
+    limits: list[float] = []
     for way in ways(loaded, workload, recipe, arguments):
         found = way.first()
         expected = expected or found
-        for ours, theirs in zip(found, expected, strict=True):
-            gap = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-            if not gap <= TOLERANCES[dtype]:
+        gaps = [
+            float((ours.float() - right).norm() / right.norm())
+            for ours, right in zip(found, expected, strict=True)
+        ]
+        limits = limits or [max(TOLERANCES[dtype], 2 * gap) for gap in gaps]
+        for gap, limit in zip(gaps, limits, strict=True):
+            if not gap <= limit:
                 raise RuntimeError(
-                    f"{way.name} differs from the stock model by {gap:.1e}, more than "
-                    f"{TOLERANCES[dtype]:.0e}; a speed without equal results means nothing, so "
-                    "none is given"
+                    f"{way.name} differs from the stock model in float32 by {gap:.1e}, more than "
+                    f"{limit:.1e}; a speed without equal results means nothing, so none is given"
                 )
         # Twice each batch: the second time its pass is recorded, where passes are.
         warm_up = 2 * arguments.batches + 1 if device == "cuda" else 2
-        rows.append(time_steps(way, arguments.steps, loaded.model.device, warm_up))
+        timed = time_steps(way, arguments.steps, loaded.model.device, warm_up)
+        rows.append({**timed, "gaps": gaps, "limits": limits})
         print_row(rows)
         report["machine"]["load_average_after"] = os.getloadavg()
         arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -225,6 +230,14 @@ def stock(
         optimizer.zero_grad(set_to_none=True)
 
     return Way(name, 1, first, step)
+
+
+def in_float32(loaded: LoadedBackbone, workload: Workload, recipe: Recipe) -> list[Tensor]:
+    """What the stock model finds first where weights of the same numbers compute in float32."""
+    wide = replace(loaded, model=copy.deepcopy(loaded.model), dtype=torch.float32)
+    make_resident(wide.model, wide.dtype)
+    wide.model.float()
+    return stock(wide, workload, recipe, "in float32", False).first()
 
 
 def stock_model(loaded: LoadedBackbone, labels: Sequence[str], recipe: Recipe) -> PeftModel:

@@ -49,6 +49,11 @@ def test_the_stock_step_and_ours_agree_and_are_timed(run, capsys, quantization):
     assert "times stock" in capsys.readouterr().out
 
 
+def test_in_bfloat16_ways_may_be_twice_as_far_from_float32_as_the_stock_one(run):
+    report = json.loads(run("--dtype", "bfloat16", "--quantization", "nf4").read_text())
+    assert len(report["rows"]) == 4
+
+
 def test_no_speed_is_given_when_a_way_computes_something_else(run, step, monkeypatch, capsys):
     head = step.head_weight
     calls = iter(range(100))

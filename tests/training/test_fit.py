@@ -116,7 +116,7 @@ def test_every_run_gets_its_turn_though_its_windows_end_at_other_times(run, four
 
 
 def test_where_writing_takes_long_checkpoints_are_fewer(run, four, monkeypatch):
-    now, written = [0.0], []
+    now, written, seconds_of_writing = [0.0], [], [0.0]
     monkeypatch.setattr(fit_module.time, "monotonic", lambda: now[0])
     original = fit_module.FusedRuns.training_step
 
@@ -125,13 +125,13 @@ def test_where_writing_takes_long_checkpoints_are_fewer(run, four, monkeypatch):
         original(self, batch, batch_idx)
 
     def write(folder, progress, tensors):
-        now[0] += written_in
+        now[0] += seconds_of_writing[0]
         written.append(progress.microbatches)
 
     monkeypatch.setattr(fit_module.FusedRuns, "training_step", step)
     monkeypatch.setattr(fit_module, "write_checkpoint", write)
     found = []
-    for written_in in (0.0, 4.0):
+    for seconds_of_writing[0] in (0.0, 4.0):
         run(four[:1], checkpoint_seconds=2.0)
         found.append(len(written))
         written.clear()
