@@ -85,11 +85,20 @@ def test_the_prompt_has_the_published_bytes():
 )
 def test_other_tasks_have_their_own_instruction_and_options(task, names, instruction, options):
     example = example_from_sentence(Sentence("s", ("x",), ("O",)))
-    (query,) = InstructionBaseline(instruction=task).render(example, LabelSet(names))
-    assert query.prompt() == (
-        f"### Instruction: \n{instruction} \n\n### Options:\n{options}\n\n### Sentence:\nx\n\n"
-        "### Response:\n"
-    )
+    for system in (IT, InstructionBaseline(instruction=task)):
+        (query,) = system.render(example, LabelSet(names))
+        assert query.task == task
+        assert query.prompt() == (
+            f"### Instruction: \n{instruction} \n\n### Options:\n{options}\n\n### Sentence:\nx\n\n"
+            "### Response:\n"
+        )
+
+
+def test_labels_that_were_not_published_are_asked_for_as_entities():
+    example = example_from_sentence(Sentence("s", ("x",), ("O",)))
+    (query,) = IT.render(example, LabelSet(("drug", "positive")))
+    assert query.task == "ner"
+    assert "please extract named entities" in query.prompt()
 
 
 def test_the_gold_answer_gives_the_gold_tags():

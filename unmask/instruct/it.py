@@ -37,6 +37,7 @@ INSTRUCTIONS: dict[str, str] = {
 }
 
 
+AUTO = "auto"
 UNREADABLE_LABEL = "?"
 """Tag label for a type that no tag can carry."""
 
@@ -45,12 +46,13 @@ UNREADABLE_LABEL = "?"
 class InstructionBaseline(System):
     """See the module.
 
-    `loss_on` is "all" (as released: every token, the prompt too) or "response". `robust` reads
-    what the released mapper refuses: bad chunks are skipped, types stripped, unknown types
-    dropped. In mode "official" packing cuts through examples, and answers are sampled.
+    `instruction` is one of INSTRUCTIONS, or "auto": that of the published task whose labels these
+    are, else "ner". `loss_on` is "all" (as released: every token, the prompt too) or "response".
+    `robust` reads what the released mapper refuses: bad chunks are skipped, types stripped, unknown
+    types dropped. In mode "official" packing cuts through examples, and answers are sampled.
     """
 
-    instruction: str = "ner"
+    instruction: str = "auto"
     loss_on: str = "all"
     robust: bool = False
 
@@ -60,7 +62,7 @@ class InstructionBaseline(System):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("instruction", self.tasks)
+        self._check("instruction", (AUTO, *self.tasks))
         self._check("loss_on", ("all", "response"))
 
     def decoding(self) -> Decoding:
@@ -95,11 +97,12 @@ class InstructionBaseline(System):
             for entity in sorted(example.of(Entity), key=lambda one: one.start or 0)
         )
         options = tuple(labels.to_natural(raw) for raw in in_published_order(labels.names))
-        prompt = render_prompt(INSTRUCTIONS[self.instruction], options, example.text)
+        task = published_task(labels.names) if self.instruction == AUTO else self.instruction
+        prompt = render_prompt(INSTRUCTIONS[task or "ner"], options, example.text)
         yield Query(
             f"{example.id}#it",
             example.id,
-            self.instruction,
+            task or "ner",
             example.text,
             options,
             single_turn(prompt, render_response(items) + "\n"),
@@ -193,10 +196,18 @@ def render_response(items: Iterable[Entity]) -> str:
 
 def in_published_order(names: Sequence[str]) -> tuple[str, ...]:
     """Label names in the order of the published prompts where that is known, else unchanged."""
-    for published in PUBLISHED_ORDERS:
-        if set(names) <= set(published):
-            return tuple(name for name in published if name in names)
-    return tuple(names)
+    task = published_task(names)
+    return tuple(names) if task is None else tuple(n for n in PUBLISHED_ORDERS[task] if n in names)
+
+
+def published_task(names: Sequence[str]) -> str | None:
+    """The name of the instruction that was published for these labels, or for more than these.
+
+    >>> published_task(["negative", "positive"]), published_task(["drug"])
+    ('absa', None)
+    """
+    fitting = (task for task, known in PUBLISHED_ORDERS.items() if set(names) <= set(known))
+    return next(fitting, None)
 
 
 def _gold_spans(query: Query) -> list[Span]:

@@ -81,10 +81,11 @@ OTHERS = {
 WELL_KNOWN: dict[str, str] = {**ENTITIES, **CHUNKS, **ACE_EVENTS, **CROSSNER, **OTHERS}
 """Raw to natural names that no rule would find."""
 
-PUBLISHED_ORDERS: tuple[tuple[str, ...], ...] = (
-    tuple(ENTITIES),
-    POLARITIES,
-    tuple(CHUNKS),
-    tuple(ACE_EVENTS),
-)
-"""Label sets in the order in which the prompts of the instruction-tuned baseline list them."""
+PUBLISHED_ORDERS: dict[str, tuple[str, ...]] = {
+    "ner": tuple(ENTITIES),
+    "absa": POLARITIES,
+    "chunking": tuple(CHUNKS),
+    "events": tuple(ACE_EVENTS),
+}
+"""Label sets in the order in which the prompts of the instruction-tuned baseline list them, by the
+name of its instruction."""
