@@ -174,7 +174,7 @@ def unmask_attention(
     query, key, value = _of_one_width(query, key, value)
     if packed is not None:
         flags = packed.causal[:, _layer(module)]
-        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
         cos, sin = take_rotary(module)
         out = varlen_attention(
             q, k, v, packed.cu_seqlens, packed.max_seqlen, flags, scale, window, softcap, cos, sin

@@ -236,7 +236,7 @@ class LabelerStack(nn.Module, ABC):
             attention_mask=torch.ones_like(batch.token_ids, dtype=torch.bool)[None],
             packed=batch,
             **({} if self.loaded.is_encoder else {"use_cache": False}),
-        ).last_hidden_state[0]
+        ).last_hidden_state.squeeze(0)
         return states if self._finds_its_route_again() else self.route.guard(states)
 
     def _finds_its_route_again(self) -> bool:
