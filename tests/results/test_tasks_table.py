@@ -57,7 +57,16 @@ def test_a_configuration_has_numbers_only_where_it_surpasses_all_open(make_resul
     ]
     table = tasks_table(find_all(results))
     assert table is not None
-    assert table.rows[2] == ("tiny 01", "0.700", "not measured", "-", "-")
+    assert table.rows[2] == ("tiny 01", "0.700", "-")
+
+
+def test_a_test_split_has_a_column_where_something_was_scored_on_it(make_result):
+    results = [make_result(code, 1, 0.6, task=task) for task in "ab" for code in ("00", "11")]
+    results += [make_result("01", 1, 0.7, 0.4, task="b")]
+    table = tasks_table(find_all(results))
+    assert table is not None
+    assert table.columns == ("", "a validation", "b validation", "b test")
+    assert ("tiny 00", "0.600", "0.600", "not measured") in table.rows
 
 
 def test_one_task_needs_no_such_table(make_result):

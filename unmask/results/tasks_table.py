@@ -1,9 +1,10 @@
 """Table 2 of the paper: backbones and baselines down, tasks across.
 
 Made where one page has several tasks. As in the paper, a configuration has a number only in tasks
-where it surpasses all open on validation (or was chosen); elsewhere it has a dash. The one thing
-that is easy to get wrong: a decoder may have several sections of one task, by recipe or by data.
-Each has rows of its own, or one would silently stand for all.
+where it surpasses all open on validation (or was chosen); elsewhere it has a dash. A test split
+has no column where nothing was scored on it. The one thing that is easy to get wrong: a decoder may
+have several sections of one task, by recipe or by data. Each has rows of its own, or one would
+silently stand for all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from unmask.results.findings import Findings, Row
 from unmask.results.groups import in_gray_order, is_fully_causal, is_fully_open
-from unmask.results.tables import Table, format_f1
+from unmask.results.tables import NOT_MEASURED, Table, format_f1
 
 ABSENT = "-"
 """Where a row does not apply, which is not the same as not measured."""
@@ -57,6 +58,7 @@ def tasks_table(sections: Sequence[Findings]) -> Table | None:
         "Mean F1 by task: all causal, all open, what surpasses all open on validation, and the "
         f"baselines; {ABSENT} where a configuration does not"
     )
+    columns, *rows = _without_empty_tests([columns, *rows])
     return Table(caption, columns, rows, ruled=frozenset(ruled - {0, len(rows)}))
 
 
@@ -75,6 +77,16 @@ def _apart(findings: Findings) -> str:
     """What the title of a section has after task and backbone: recipe or data."""
     group = findings.group
     return group.title.removeprefix(f"{group.task}, {group.backbone}")
+
+
+def _without_empty_tests(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    columns, *rows = table
+    told = [
+        index
+        for index, column in enumerate(columns)
+        if not (column.endswith(" test") and {row[index] for row in rows} <= {ABSENT, NOT_MEASURED})
+    ]
+    return [tuple(row[index] for index in told) for row in table]
 
 
 def _ends_first(codes: set[str]) -> list[str]:

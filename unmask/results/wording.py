@@ -75,7 +75,7 @@ def verdict(gain: Gain) -> str:
         return "not told apart by these seeds"
     side = "better" if interval[0] > 0 else "worse"
     if gain.p_corrected is not None and gain.p_corrected > SURE:
-        return f"{side}, but not surely so among several comparisons"
+        return f"{side}, but not surely so once corrected"
     return f"{side} beyond the noise of the seeds"
 
 
@@ -90,12 +90,15 @@ def gains_footnote(gains: Sequence[Gain]) -> str:
     text += " Corrected: by Holm's method over the comparisons shown"
     if (rivals := max((gain.num_rivals for gain in gains), default=1)) > 1:
         text += (
-            f", times {rivals} for the configurations that could have been chosen instead (runs "
-            "that are lucky on validation are lucky on test too)"
+            f", and over seeds times {rivals} for the configurations that could have been chosen "
+            "instead (runs that are lucky on validation are lucky on test too)"
         )
     text += ". Intervals are not corrected."
-    if any(gain.split == "validation" for gain in gains):
-        text += " Gains on validation flatter the chosen configuration."
+    if on_validation := [gain for gain in gains if gain.split == "validation"]:
+        text += " Gains on validation flatter the chosen configuration"
+        if rivals > 1 and any(gain.over_sentences for gain in on_validation):
+            text += f", so there it is times {rivals} over sentences as well"
+        text += "."
     return text
 
 
@@ -153,10 +156,10 @@ def layers_in_words(findings: Findings) -> str:
     where = f"group {best.number}" + (f" (layers {best.name})" if best.layers else "")
     surely = [one for one in known if one.p_holm is not None and one.p_holm <= SURE]
     sure = f"{len(surely)} of {len(known)} effects are beyond the noise of the seeds (Holm p < .05)"
-    effect = best.average.difference
+    effect = round(best.average.difference, 3) + 0.0  # never -0.0
     what = f"opening {where} raises F1 most"
     if effect <= 0:
-        what = f"opening any group lowers F1, {where} least"
+        what = f"opening no group raises F1, {where} comes nearest to it"
     return f"On average, {what}: {effect:+.3f}. {sure}."
 
 
