@@ -62,4 +62,17 @@ def test_command_prints_json(data_dir, tmp_path, capsys, monkeypatch):
 def test_several_models_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["suggest", "--model", "tiny,other", "--out", str(tmp_path)])
-    assert "suggest takes one --model and one --task" in capsys.readouterr().err
+    assert "suggest takes one --model, --task, learning rate and rank" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--halving"], ["--dry-run"], ["--search", "--prune"], ["--trials", "3"]],
+    ids=" ".join,
+)
+def test_flags_that_only_a_sweep_obeys_are_refused(flags, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["suggest", *flags, "--out", str(tmp_path)])
+    names = ", ".join(one for one in flags if one.startswith("--"))
+    assert f"{names}: not for suggest, which probes all of --configs" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -38,6 +38,12 @@ examples:
 
 Prints the folder of the labeler. The same command again goes on where it was."""
 
+OF_A_SWEEP = (
+    *("search", "trials", "groups", "sampler", "storage", "at_a_time", "search_seed"),
+    *("search_over", "prune", "halving", "dry_run"),
+)
+"""Flags of a sweep that `suggest` would otherwise take and not obey."""
+
 Add = Callable[[str, object, str], argparse.ArgumentParser]
 """Adds a command by name, function and help, and gives its parser."""
 
@@ -200,9 +206,14 @@ def suggest(arguments: argparse.Namespace) -> None:
     from unmask.sweep.suggest import suggest
     from unmask.sweep.workers import parse_workers
 
+    if given := [name for name in OF_A_SWEEP if getattr(arguments, name) not in (None, False)]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{flags}: not for suggest, which probes all of --configs; leave it out")
     sweeps = one_by_one(arguments)
     if len(sweeps) > 1:
-        raise ValueError("suggest takes one --model and one --task; run it once for each")
+        raise ValueError(
+            "suggest takes one --model, --task, learning rate and rank; run it once for each"
+        )
     settings, workers = settings_from(sweeps[0], for_notes()), parse_workers(arguments.workers)
     corpus, console = _begin(settings)
     found = suggest(settings, corpus, console, arguments.probe_steps, workers)
