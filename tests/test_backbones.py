@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import modeling_gguf_pytorch_utils
 
 from unmask import backbones
 from unmask.backbones import (
@@ -168,15 +167,6 @@ def test_a_folder_without_a_model_is_refused(tmp_path, content):
         (tmp_path / name).touch()
     with pytest.raises(FileNotFoundError, match=r"holds no model: expected a config.json with its"):
         find_weights(str(tmp_path))
-
-
-def test_the_bar_of_gguf_files_keeps_out_of_logs(capsys):
-    gguf: Any = modeling_gguf_pytorch_utils
-    with backbones.quiet_transformers():
-        assert list(gguf.tqdm(range(3), desc="Converting")) == [0, 1, 2]
-    assert capsys.readouterr().err == ""
-    list(gguf.tqdm(range(3), desc="Converting"))
-    assert "Converting" in capsys.readouterr().err
 
 
 def test_a_gguf_file_in_a_folder_is_found(tmp_path):

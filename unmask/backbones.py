@@ -14,7 +14,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    modeling_gguf_pytorch_utils,
 )
 from transformers.utils import logging as transformers_logging
 
 from unmask.devices import choose_device
+from unmask.gguf_files import read_once
 from unmask.hub import why_not_on_hub
 from unmask.quantization import bitsandbytes_config, quantize_linears, settle_residence
 from unmask.recipe import COMPUTE_DTYPES
@@ -253,6 +252,7 @@ def load_causal_lm(
     return _load(AutoModelForCausalLM, name, dtype, quantization, device, resident)
 
 
+@read_once()
 def _load(
     auto_class: Any,
     name: str,
@@ -312,6 +312,7 @@ def _load(
     )
 
 
+@read_once()
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Only the tokenizer of a backbone."""
     weights = find_weights(name)
@@ -333,22 +334,14 @@ def recomputing(model: Any, verb: str) -> Callable[..., None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no list of the pooler weights that a labeler does not use.
-
-    The bar over the tensors of a GGUF file, which takes seconds, is left to terminals.
-    """
+    """No progress bars and no list of the pooler weights that a labeler does not use."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
-    gguf: Any = modeling_gguf_pytorch_utils
-    gguf_bar = gguf.tqdm
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    # A bar of tqdm's own, which the switch of transformers does not reach.
-    gguf.tqdm = partial(gguf_bar, disable=None)
     try:
         yield
     finally:
-        gguf.tqdm = gguf_bar
         transformers_logging.set_verbosity(verbosity)
         if had_bars:
             transformers_logging.enable_progress_bar()
