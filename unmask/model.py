@@ -201,6 +201,8 @@ class UnmaskedForTokenClassification(Labeler):
         """Give the backbone back as it was loaded; this labeler is of no use afterwards."""
         if self.is_merged:
             raise ValueError("the adapters are merged into this backbone: load it again instead")
+        if self.is_gradient_checkpointing:
+            self.activation_checkpointing_disable()  # it would look for the route of this stack
         for name, layer in self.lora_layers:
             self.backbone.set_submodule(name, layer.base)
         unroute_dropout(self.backbone)

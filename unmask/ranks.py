@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from unmask.data.alignment import IGNORED_LABEL, EncodedSentence
 
@@ -113,11 +113,10 @@ class Ranks:
         begin = sum(owner < self.rank for owner in owners)
         return begin, begin + owners.count(self.rank)
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter], runs: Sequence[int]) -> None:
-        """Sum over ranks the gradients of `runs`, in stacked parameters [runs, ...]."""
-        if self.size == 1 or not runs:
+    def sum_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Sum over ranks, in place, tensors that all of them have."""
+        if self.size == 1:
             return
-        gradients = [p.grad[run] for p in parameters for run in runs if p.grad is not None]
         # One message in place of hundreds.
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)

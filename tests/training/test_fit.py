@@ -1,10 +1,13 @@
 """Training to the end: the proof before it, checkpoints during it, and going on after a kill."""
 
+import itertools
+
 import pytest
 import torch
 
 from unmask import attention
 from unmask.config import UnmaskConfig
+from unmask.model import UnmaskedForTokenClassification
 from unmask.training import fit as fit_module
 from unmask.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from unmask.training.fit import Successor, fit
@@ -115,8 +118,13 @@ def test_every_run_gets_its_turn_though_its_windows_end_at_other_times(run, four
     assert min(written.count(name) for name in ("0", "1")) >= 3
 
 
-def test_where_writing_takes_long_checkpoints_are_fewer(run, four, monkeypatch):
-    now, written, seconds_of_writing = [0.0], [], [0.0]
+@pytest.fixture
+def checkpoints(run, four, monkeypatch):
+    """`checkpoints(specs, seconds_of)`: the times of a run's, every 2 seconds, steps take 1.
+
+    `seconds_of(now)` is what writing one takes.
+    """
+    now = [0.0]
     monkeypatch.setattr(fit_module.time, "monotonic", lambda: now[0])
     original = fit_module.FusedRuns.training_step
 
@@ -124,19 +132,83 @@ def test_where_writing_takes_long_checkpoints_are_fewer(run, four, monkeypatch):
         now[0] += 1
         original(self, batch, batch_idx)
 
-    def write(folder, progress, tensors):
-        now[0] += seconds_of_writing[0]
-        written.append(progress.microbatches)
-
     monkeypatch.setattr(fit_module.FusedRuns, "training_step", step)
-    monkeypatch.setattr(fit_module, "write_checkpoint", write)
-    found = []
-    for seconds_of_writing[0] in (0.0, 4.0):
-        run(four[:1], checkpoint_seconds=2.0)
-        found.append(len(written))
-        written.clear()
-    assert found[0] >= 5
-    assert found[1] == 2, "one after two seconds, and the last"
+
+    def times(specs, seconds_of):
+        now[0], written = 0.0, {}
+
+        def write(folder, progress, tensors):
+            written.setdefault(folder.name, []).append(now[0])
+            now[0] += seconds_of(now[0])
+
+        monkeypatch.setattr(fit_module, "write_checkpoint", write)
+        run(specs, checkpoint_seconds=2.0)
+        return list(written.values())
+
+    return times
+
+
+def test_where_writing_takes_long_checkpoints_are_fewer(checkpoints, four):
+    quick, slow = (checkpoints(four[:1], lambda now, s=s: s)[0] for s in (0.0, 4.0))
+    assert len(quick) >= 5
+    assert len(slow) == 2, "one after two seconds, and the last"
+
+
+def test_writing_takes_its_share_though_runs_have_it_at_other_times(checkpoints, four):
+    """Windows of 2 and 3 steps; one of every run in 2 * .2 / .05 seconds."""
+    specs = [four[0].change(accumulation=size, max_steps=60 // size) for size in (2, 3)]
+    for times in checkpoints(specs, lambda now: 0.2):
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times[1:-1])]
+        assert len(pauses) >= 2
+        assert min(pauses) >= 8
+
+
+def test_one_checkpoint_that_took_long_does_not_thin_out_all_that_follow(checkpoints, four):
+    spec = four[0].change(accumulation=1, max_steps=60)
+    (times,) = checkpoints([spec], lambda now: 1.0 if now < 3 else 0.0)
+    assert times[1] - times[0] >= 20
+    assert len(times) > 10
+
+
+def test_gradients_from_before_take_no_part(make_stack, make_trainees, four):
+    stacks = make_stack(four[:1]), make_stack(four[:1])
+    for parameter in stacks[1].stacked_parameters().values():
+        parameter.grad = torch.ones_like(parameter)
+    expected, found = stacks
+    for stack in stacks:
+        fit(stack, make_trainees(four[:1]), show_progress=False)
+    for name, parameter in expected.stacked_parameters().items():
+        assert torch.equal(found.stacked_parameters()[name], parameter), name
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_a_backbone_on_which_training_broke_off_serves_another_stack(
+    make_stack, make_trainees, four, monkeypatch, recomputes
+):
+    """As after running out of memory; it had its layers computed again."""
+    specs = [four[0].change(gradient_checkpointing=True)]
+    stack = make_stack(specs)
+
+    def fail(*args):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module.FusedRuns, "training_step", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            fit(stack, make_trainees(specs), show_progress=False)
+    assert not stack.training
+    assert not stack.is_gradient_checkpointing
+    stack.activation_checkpointing_enable()  # its user may have done so
+    specs = [four[0].change(gradient_checkpointing=recomputes)]
+    other = UnmaskedForTokenClassification(
+        stack.release(), specs[0].labels, stack.configs, stack.run_lora, stack.seeds
+    )
+    other.train()
+    fit(other, make_trainees(specs), show_progress=False)
+    expected = make_stack(specs)
+    fit(expected, make_trainees(specs), show_progress=False)
+    for name, parameter in expected.stacked_parameters().items():
+        assert torch.equal(other.stacked_parameters()[name], parameter), name
 
 
 def test_a_kill_within_a_window_falls_back_to_the_last_whole_one(run, four, tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
 Per backbone: train the runs that the ledger lacks; choose the configuration on validation; only
 then score the test split, once, for what was chosen and for the baselines. A kill at any moment
-costs at most a minute of one stack: finished runs are in the ledger, the others go on from their
-checkpoints.
+costs about a minute of one stack (more where writing checkpoints takes long, see
+`unmask.training.fit`): finished runs are in the ledger, the others go on from their checkpoints.
 """
 
 from __future__ import annotations

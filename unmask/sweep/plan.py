@@ -59,7 +59,7 @@ class SearchSettings:
 
 
 CHECKPOINT_SECONDS = 60.0
-"""A killed sweep loses at most this much work of one stack."""
+"""A killed sweep loses about this much work of one stack; see `unmask.training.fit`."""
 
 
 @dataclass(frozen=True)

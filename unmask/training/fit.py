@@ -24,7 +24,7 @@ from unmask.training.progress import ProgressBar
 from unmask.training.validation import Validation, Watch
 
 CHECKPOINT_SECONDS = 60.0
-"""At most this much work of a stack is lost when the process is killed."""
+"""About this much work of a stack is lost when the process is killed."""
 SHARE_OF_TIME = 0.05
 """The most that writing checkpoints may take; then more is lost."""
 
@@ -120,10 +120,12 @@ def _train(model: LabelerStack, module: FusedRuns, callbacks: list[Callback]) ->
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         # Of who trains on the CPU beside a GPU, as he asked.
         warnings.filterwarnings("ignore", message="GPU available but not used.*")
-        _run(_trainer(model, callbacks), module)
-    model.eval()
-    if recomputes:
-        model.activation_checkpointing_disable()
+        try:
+            _run(_trainer(model, callbacks), module)
+        finally:
+            model.eval()
+            if recomputes:
+                model.activation_checkpointing_disable()
 
 
 def _run(trainer: Trainer, module: FusedRuns) -> None:
@@ -200,28 +202,32 @@ class _Checkpoints(Callback):
 
     def __init__(self, folders: Sequence[Path], seconds: float) -> None:
         self.folders = folders
-        self.seconds = self.pause = seconds
+        self.seconds = seconds
         self.written = [time.monotonic()] * len(folders)
+        self.took = [0.0] * len(folders)
         self.ended: set[str] = set()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         module: Any = pl_module
-        began = time.monotonic()
+        now, pause = time.monotonic(), self._pause()
         for run, (trainee, optimizer, folder) in enumerate(
             zip(module.trainees, module.run_optimizers, self.folders, strict=True)
         ):
             run_id = trainee.progress.run_id
             if run_id in self.ended or trainee.in_window:
                 continue
-            if trainee.active and began - self.written[run] < self.pause:
+            if trainee.active and now - self.written[run] < pause:
                 continue
+            began = time.monotonic()
             tensors = optimizer.tensors(with_state=not trainee.is_through)
             write_checkpoint(folder, trainee.progress, tensors)
             self.written[run] = time.monotonic()
+            self.took[run] = self.written[run] - began if trainee.active else 0.0
             if not trainee.active:
                 self.ended.add(run_id)
-        took = time.monotonic() - began
-        if self.seconds and took > SHARE_OF_TIME * self.pause:
-            self.pause = took / SHARE_OF_TIME
+
+    def _pause(self) -> float:
+        """Seconds from one checkpoint of a run to the next, in which all others have theirs."""
+        return max(self.seconds, sum(self.took) / SHARE_OF_TIME) if self.seconds else 0.0

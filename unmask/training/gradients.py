@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+AT_ONCE = 2**25
+"""Elements whose norms are taken together: PyTorch writes them out in float64, which is 256 MiB."""
+
 
 class Gradients:
     """The `.grad` of stacked parameters [runs, ...], from here on.
@@ -45,7 +48,8 @@ class Gradients:
         held = self.held()
         # So precise that a run's norm is the same whoever is summed beside it.
         dtype = held[0].dtype if held[0].device.type == "mps" else torch.float64
-        norms = [torch.linalg.vector_norm(x.flatten(2), dim=2, dtype=dtype) for x in held]
+        parts = [p for x in held for p in x.flatten(2).split(max(1, AT_ONCE // x[0].numel()))]
+        norms = [torch.linalg.vector_norm(part, dim=2, dtype=dtype) for part in parts]
         return torch.cat(norms).square().sum(0).sqrt()
 
     def scale(self, factors: Sequence[float]) -> None:
@@ -56,8 +60,12 @@ class Gradients:
                 on_device[x.dtype] = x.new_tensor(factors)
             x.mul_(on_device[x.dtype].view(-1, *[1] * (x.ndim - 2)))
 
-    def clear(self, runs: Sequence[int] | None = None) -> None:
-        """Zero those of some runs, by default all."""
-        for x in self.held():
-            for part in [x] if runs is None else [x[:, run] for run in runs]:
-                part.zero_()
+    def of(self, runs: Sequence[int]) -> list[Tensor]:
+        """Views of those of some runs; where these are all, one for each shape."""
+        held = self.held()
+        return held if len(runs) == held[0].shape[1] else [x[:, run] for x in held for run in runs]
+
+    def clear(self, runs: Sequence[int]) -> None:
+        """Zero those of some runs."""
+        for x in self.of(runs):
+            x.zero_()

@@ -90,6 +90,8 @@ class FusedRuns(LightningModule):
         with_graphs = self.ranks.size == 1 and can_be_recorded(model)
         self.passes = Passes(model, with_graphs)
         self.stack_update = StackUpdate(model.stacked_parameters(), self.run_optimizers)
+        # Of a loop of the caller's, or of training that broke off.
+        self.stack_update.gradients.clear(range(model.num_runs))
         self._recent: list[Tensor] = []
 
     def begin(self, run: int, trainee: Trainee) -> None:
@@ -142,8 +144,10 @@ class FusedRuns(LightningModule):
             self.stack_update.gradients.clear(lasting)
         shares = torch.tensor(part.shares, dtype=self._loss_dtype)
         keys = self.model.route.keys(draw)
-        losses = self.passes(batch, keys, shares * self._weights()) * shares.to(self.model.device)
-        self._recent.append(self.ranks.sum(losses))
+        losses = self.passes(batch, keys, shares * self._weights())
+        if self.ranks.size > 1:
+            losses = self.ranks.sum(losses * shares.to(self.model.device, non_blocking=True))
+        self._recent.append(losses)
         for run, (trainee, is_active) in enumerate(zip(self.trainees, active, strict=True)):
             if is_active:
                 trainee.progress.tokens += part.num_tokens[run]
@@ -178,7 +182,7 @@ class FusedRuns(LightningModule):
 
     def _end_windows(self, ending: Sequence[int]) -> None:
         """Step the runs whose window ends here."""
-        self.ranks.sum_gradients(self.model.stacked_parameters().values(), ending)
+        self.ranks.sum_gradients(self.stack_update.gradients.of(ending))
         read = torch.cat([torch.stack(self._recent), self.stack_update.norms()[None]])
         *losses, norms = read.tolist()
         self.stack_update.step({run: self.trainees[run].progress.steps for run in ending}, norms)

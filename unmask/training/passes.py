@@ -103,6 +103,7 @@ class Passes:
         now = [parameter.grad for parameter in self.parameters]
         if any(grad is not before for grad, before in zip(now, self._gradients, strict=False)):
             self._graphs.clear()
+            self._pool = None  # it goes with the last graph
         self._gradients = now
 
     def _size(self, batch: PackedBatch) -> Size:

@@ -61,7 +61,7 @@ class StackUpdate:
             self._part()
             for run, at in going.items():
                 self.optimizers[run].update(at)
-        self.gradients.clear(None if len(steps) == len(self.optimizers) else list(steps))
+        self.gradients.clear(list(steps))
 
     def _clip(self, going: Mapping[int, int], norms: Sequence[float]) -> None:
         """As `torch.nn.utils.clip_grad_norm_` for each run; others keep what they have."""
