@@ -97,10 +97,15 @@ def test_an_input_that_is_no_text_is_refused(labeler):
 @pytest.mark.parametrize("inputs", [None, 3, b"a", {"text": "a"}, {"a", "b"}])
 def test_inputs_that_are_no_list_are_refused(labeler, inputs):
     kind = type(inputs).__name__
-    with pytest.raises(ValueError, match=f"a {kind} cannot be labelled: give a text, a list of t"):
-        labeler.predict(inputs)
+    for predict in (labeler.predict, lambda given: list(labeler.predict_iter(given))):
+        with pytest.raises(ValueError, match=f"a {kind} cannot be labelled: give a text, a list o"):
+            predict(inputs)
     with pytest.raises(ValueError, match="is neither a text nor a list of words"):
         labeler.predict([inputs])
+
+
+def test_a_stream_that_is_a_text_is_one_input(labeler):
+    assert list(labeler.predict_iter(TEXT)) == [labeler.predict(TEXT)]
 
 
 @pytest.mark.parametrize("item", ["ab \ud800", ["ab", "\ud800"]])

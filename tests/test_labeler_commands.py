@@ -131,6 +131,13 @@ def test_evaluate_notes_labels_that_the_labeler_does_not_have(saved, data_dir, c
     assert "note: data has person, which this labeler never gives; it gives LOC, ORG, PER\n" in said
 
 
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_notes_on_the_corpus_are_said(saved, data_dir, capsys, command):
+    (data_dir / "dev.txt").write_text((data_dir / "train.txt").read_text())
+    main([command, str(saved), "--data-dir", str(data_dir), "--split", "validation"])
+    assert "sentences also occur in an earlier split" in capsys.readouterr().err
+
+
 def test_evaluate_writes_a_page_and_json(saved, data_dir, tmp_path, capsys):
     flags = ["--data-dir", str(data_dir), "--split", "validation"]
     main(["evaluate", str(saved), *flags, "--json", "--html", str(tmp_path / "page.html")])

@@ -112,9 +112,7 @@ def rdrr(arguments: argparse.Namespace) -> None:
     from unmask.analysis.rdrr import load_parser
     from unmask.analysis.rdrr import rdrr as measure
 
-    corpus = _load(arguments)
-    for note in corpus.notes:
-        sys.stderr.write(f"note: {note}\n")
+    corpus = _load_aloud(arguments)
     print(measure(corpus.split(arguments.split), load_parser(arguments.parser)))
 
 
@@ -191,7 +189,7 @@ def parsers() -> tuple[OneLineParser, Mapping[str, OneLineParser]]:
     command.add_argument("--parser", metavar="NAME", help="spaCy model (default: the best found)")
     command.add_argument("--debug", action="store_true", help="show where an error came from")
 
-    labeler_commands.add_to(add, _add_data, _load)
+    labeler_commands.add_to(add, _add_data, _load_aloud)
     sweep_commands.add_to(add)
 
     command = add("report", report, "make the pages of a sweep again from its ledger")
@@ -234,6 +232,14 @@ def _load(arguments: argparse.Namespace) -> Corpus:
         column=arguments.column,
         repair=arguments.repair,
     )
+
+
+def _load_aloud(arguments: argparse.Namespace) -> Corpus:
+    """Load, and say what there is to know of the corpus."""
+    corpus = _load(arguments)
+    for note in corpus.notes:
+        sys.stderr.write(f"note: {note}\n")
+    return corpus
 
 
 def _subtoken_counter(model: str) -> Callable[[Sequence[str]], int]:

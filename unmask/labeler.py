@@ -24,7 +24,7 @@ from unmask.evaluation import Evaluation, Labelled, evaluate
 from unmask.formats import check_format, convert
 from unmask.labeler_stack import LabelerStack
 from unmask.merging import merged_linear, write_merged
-from unmask.predict import as_items, predict_texts
+from unmask.predict import as_inputs, predict_texts
 from unmask.sharing import push
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Labeler(LabelerStack):
         """
         check_format(format)
         self._require_single_run("predict()")
-        items = as_items(inputs)
+        items = list(as_inputs(inputs))
         found = predict_texts(
             items,
             self.encoder,
@@ -130,7 +130,7 @@ class Labeler(LabelerStack):
         """
         if read_ahead < 1:
             raise ValueError(f"read_ahead must be at least 1, got {read_ahead}")
-        stream = iter(inputs)
+        stream = iter(as_inputs(inputs))
         while chunk := list(islice(stream, read_ahead)):
             yield from self.predict(chunk, batch_size, **settings)
 

@@ -100,7 +100,7 @@ def predict_texts(
     overlap = min(OVERLAP, room // 4) if overlap is None else overlap
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be between 0 and {room - 1} sub-tokens, got {overlap}")
-    sources = [_read(item) for item in as_items(inputs)]
+    sources = [_read(item) for item in as_inputs(inputs)]
     fitting = []
     for index, source in enumerate(sources):
         found = _windows(index, source.words, encoder, max_subtokens, overlap)
@@ -114,8 +114,8 @@ def predict_texts(
     return spans[0] if isinstance(inputs, str) else spans
 
 
-def as_items(inputs: Any) -> list[Any]:
-    """The inputs one by one; a text alone is one.
+def as_inputs(inputs: Any) -> Iterable[Any]:
+    """The inputs, as lazily as they come; a text alone is one.
 
     Raises:
         ValueError: for what is neither a text nor a list.
@@ -127,7 +127,7 @@ def as_items(inputs: Any) -> list[Any]:
             f"a {type(inputs).__name__} cannot be labelled: give a text, a list of texts, or a "
             "list of lists of words"
         )
-    return list(inputs)
+    return inputs
 
 
 def decode_iob2(log_probabilities: np.ndarray, tags: Sequence[str]) -> list[int]:
