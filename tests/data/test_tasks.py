@@ -113,14 +113,14 @@ def test_train_is_limited_after_holding_out(tmp_path):
     write_conll(tmp_path, train=[["O"]] * 10, test=[["O"]])
     corpus = load_task("mine", tmp_path, validation_from="train:4", limit_train=2)
     assert (len(corpus.train), len(corpus.validation)) == (2, 4)
-    assert corpus.notes[-1] == "train: only the first 2 of 6 sentences, as asked"
+    assert "train: only the first 2 of 6 sentences, as asked" in corpus.notes
 
 
 def test_validation_is_limited_to_its_first_sentences_with_a_note(tmp_path):
     write_conll(tmp_path, train=[["O"]] * 3, dev=[["B-X"], ["O"], ["O"]], test=[["O"]])
     corpus = load_task("mine", tmp_path, limit_validation=2)
     assert [sentence.tags for sentence in corpus.validation] == [("B-X",), ("O",)]
-    assert corpus.notes[-1] == "validation: only the first 2 of 3 sentences, as asked"
+    assert "validation: only the first 2 of 3 sentences, as asked" in corpus.notes
 
 
 def test_sentences_of_an_earlier_split_are_counted(tmp_path):
@@ -130,6 +130,12 @@ def test_sentences_of_an_earlier_split_are_counted(tmp_path):
     assert notes[-2:] == (
         f"validation: 1 of 2 sentences also occur in an earlier split, {advice}",
         f"test: 2 of 3 sentences also occur in an earlier split, {advice}",
+    )
+    limited = load_task("mine", tmp_path, limit_train=1, limit_validation=1).notes
+    # The "O" of test is in the part of validation that was left out.
+    assert limited[-2:] == (
+        f"validation: 1 of 1 sentences also occur in an earlier split, {advice}",
+        f"test: 1 of 3 sentences also occur in an earlier split, {advice}",
     )
 
 

@@ -77,7 +77,8 @@ def load_task(
         if request is not None:
             corpus = take_split(corpus, target, request, seed)
     limited = _limited(_with_gaps_said(corpus), "train", limit_train)
-    return _limited(limited, "validation", limit_validation)
+    limited = _limited(limited, "validation", limit_validation)
+    return replace(limited, notes=(*limited.notes, *_leaks(limited)))
 
 
 def _generated() -> Corpus:
@@ -152,7 +153,7 @@ def _with_gaps_said(corpus: Corpus) -> Corpus:
     notes = [
         f"there is no {split} split: {advice[split]}" for split in advice if not corpus.split(split)
     ]
-    return replace(corpus, notes=(*corpus.notes, *notes, *_leaks(corpus)))
+    return replace(corpus, notes=(*corpus.notes, *notes))
 
 
 def _leaks(corpus: Corpus) -> Iterator[str]:
