@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from unmask.training.estimate import WORKING_BYTES
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -39,7 +41,8 @@ def test_every_way_to_train_has_a_row_and_the_plot_is_drawn(run, capsys):
     for row in report["rows"]:
         assert len(row["seconds_per_run_and_step"]) == len(row["tokens_per_second"]) == 2
         assert min(row["tokens_per_second"]) > 0
-    assert report["rows"][3]["estimated_bytes"] == 3 * report["rows"][2]["estimated_bytes"]
+    one, three = (row["estimated_bytes"] - WORKING_BYTES for row in report["rows"][2:])
+    assert three == 3 * one > 0
     printed = capsys.readouterr().out
     assert all(row["name"] in printed for row in report["rows"])
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
