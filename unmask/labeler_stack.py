@@ -105,7 +105,7 @@ class LabelerStack(nn.Module, ABC):
         return super()._apply(fn, recurse)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
-        raise NotImplementedError(
+        raise RuntimeError(
             "DataParallel would let copies of a labeler share one batch: start a process for each "
             "device (torchrun, accelerate launch), or show one device (CUDA_VISIBLE_DEVICES=0)"
         )
